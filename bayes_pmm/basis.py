@@ -1,0 +1,149 @@
+r"""Bases: from controls c to the coefficients φ_l(c) of the primary matrices in M(c) = Σ_l φ_l(c) M_l.
+
+A basis is a frozen object with ``__call__(c)`` that takes controls of shape (N, p) and returns (N, L). If
+``has_constant``, term 0 is the constant 1. If ``maps_controls``, the basis sees standardised controls;
+otherwise it sees the user's units.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import jax
+import jax.numpy as jnp
+
+from bayes_pmm.errors import InputError
+
+__all__ = ["Affine", "Basis", "Custom", "Fourier", "InversePowers", "Polynomial", "parse_basis"]
+
+
+class Basis:
+    """Base class of the bases."""
+
+    has_constant: bool = True
+    maps_controls: bool = False
+
+    def __call__(self, c: jax.Array) -> jax.Array:
+        """Coefficients (N, L) at controls (N, p)."""
+        raise NotImplementedError
+
+    def n_terms(self, n_controls: int) -> int:
+        """Number L of primary matrices for p controls."""
+        return jax.eval_shape(self, jax.ShapeDtypeStruct((1, n_controls), jnp.result_type(float))).shape[-1]
+
+
+@dataclass(frozen=True)
+class Polynomial(Basis):
+    """All monomials of the standardised controls up to a total degree; degree 1 is the affine basis."""
+
+    degree: int = 1
+    maps_controls = True
+
+    def __post_init__(self):
+        if self.degree < 1:
+            raise InputError(f"basis poly:{self.degree}: the degree must be at least 1")
+
+    def __call__(self, c):
+        columns = [jnp.ones_like(c[:, 0])]
+        for degree in range(1, self.degree + 1):
+            for powers in combinations_with_replacement(range(c.shape[1]), degree):
+                columns.append(math.prod(c[:, j] for j in powers))
+        return jnp.stack(columns, axis=1)
+
+    def __str__(self):
+        return "affine" if self.degree == 1 else f"poly:{self.degree}"
+
+
+def Affine() -> Polynomial:  # noqa: N802
+    """Affine basis 1, c_1, …, c_p: the polynomial basis of degree 1."""
+    return Polynomial(1)
+
+
+@dataclass(frozen=True)
+class Fourier(Basis):
+    """1, cos(2πkc_j/P), sin(2πkc_j/P) for k = 1…order and every control; the period P in the user's units."""
+
+    order: int
+    period: float
+
+    def __post_init__(self):
+        if self.order < 1 or not (math.isfinite(self.period) and self.period > 0):
+            raise InputError(f"basis {self}: the order must be at least 1 and the period positive")
+
+    def __call__(self, c):
+        k = jnp.arange(1, self.order + 1, dtype=c.dtype)
+        angle = (2 * jnp.pi / self.period) * c[:, :, None] * k[None, None, :]
+        waves = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1).reshape(c.shape[0], -1)
+        return jnp.concatenate([jnp.ones_like(c[:, :1]), waves], axis=1)
+
+    def __str__(self):
+        return f"fourier:{self.order}:{self.period!r}"
+
+
+@dataclass(frozen=True)
+class InversePowers(Basis):
+    """1, c_j^(-1), …, c_j^(-order) for every control, in the user's units."""
+
+    order: int
+
+    def __post_init__(self):
+        if self.order < 1:
+            raise InputError(f"basis {self}: the order must be at least 1")
+
+    def __call__(self, c):
+        return jnp.concatenate(
+            [jnp.ones_like(c[:, :1]), *(c ** (-k) for k in range(1, self.order + 1))], axis=1
+        )
+
+    def __str__(self):
+        return f"inverse:{self.order}"
+
+
+@dataclass(frozen=True)
+class Custom(Basis):
+    """A user's own basis.
+
+    Parameters
+    ----------
+    function : callable
+        From controls (N, p) in the user's units to coefficients (N, L), written with ``jax.numpy``.
+    has_constant : bool
+        Whether term 0 is the constant 1. Without a constant the energies are scaled but not centred.
+    name : str
+        Name under which a saved fit remembers the basis; loading such a fit needs the basis again.
+    """
+
+    function: Callable[[jax.Array], jax.Array]
+    has_constant: bool = True
+    name: str = "custom"
+
+    def __call__(self, c):
+        return self.function(c)
+
+    def __str__(self):
+        return self.name
+
+
+def parse_basis(text: str) -> Basis:
+    """Basis from ``affine``, ``poly:D``, ``fourier:K:PERIOD`` or ``inverse:K``.
+
+    Raises
+    ------
+    InputError
+        If the text is none of these.
+    """
+    if text == "affine":
+        return Affine()
+    if found := re.fullmatch(r"poly:(\d+)", text):
+        return Polynomial(int(found[1]))
+    if found := re.fullmatch(r"inverse:(\d+)", text):
+        return InversePowers(int(found[1]))
+    if found := re.fullmatch(r"fourier:(\d+):([-+.\deE]+)", text):
+        try:
+            return Fourier(int(found[1]), float(found[2]))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+    raise InputError(f"basis '{text}' does not parse; use affine, poly:D, fourier:K:PERIOD or inverse:K")

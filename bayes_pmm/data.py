@@ -1,0 +1,437 @@
+"""What was computed or measured: controls, outputs and their errors, checked once and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linprog
+from scipy.spatial import ConvexHull, QhullError
+
+from bayes_pmm.errors import InputError
+
+__all__ = ["Dataset", "shown"]
+
+HULL_TOLERANCE = 1e-9
+# A hull has up to rows^(dimension/2) facets: beyond this, one linear program per point is cheaper.
+_MAX_HULL_DIMENSION = 5
+_CHUNK = 1 << 22
+
+
+def shown(text: object, limit: int = 60) -> str:
+    r"""Return a name or path as it can stand inside a one-line message.
+
+    Parameters
+    ----------
+    text : object
+        Anything whose ``str`` is to be shown.
+    limit : int
+        Longest text that is shown in full.
+
+    Returns
+    -------
+    str
+        The text itself where it is printable, else its ``repr``; shortened in the middle where it is long.
+
+    Examples
+    --------
+    >>> shown("E0"), shown("a\nb"), shown("")
+    ('E0', "'a\\nb'", "''")
+    """
+    plain = str(text)
+    result = plain if plain.isprintable() and plain == plain.strip() != "" else repr(plain)
+    if len(result) > limit:
+        result = f"{result[: limit // 2]}...{result[-(limit // 2 - 3) :]}"
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Controls, outputs and their errors, in the user's units.
+
+    Every array is copied, checked and made read-only.
+
+    Parameters
+    ----------
+    controls : array_like, shape (N, p)
+        Finite; no control may have the same value in every row that has an output.
+    values : array_like, shape (N, Q)
+        One column per output; NaN marks a missing datum.
+    errors : array_like, shape (N, Q), or None
+        Standard deviations of the values. A column of zeros, or None, says that no error is known for that
+        output; otherwise an error must be positive and finite wherever its output has a value. Elsewhere it
+        is not looked at and stored as 0.
+    control_names, output_names : sequence of str
+        Names of the columns; no name twice.
+    source : str, optional
+        Where the data come from, for messages (a file name).
+    row_labels : sequence of str, optional
+        What to call the rows in messages ("line 7"); "row i", counted from 0, if not given.
+
+    Raises
+    ------
+    InputError
+        Where any of this does not hold, an output has no value at all, a value is infinite, or there are
+        fewer rows than outputs (which mostly means a transposed array).
+    """
+
+    controls: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+    control_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    source: str | None = None
+    row_labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "control_names", tuple(self.control_names))
+        set_field(self, "output_names", tuple(self.output_names))
+        if self.row_labels is not None:
+            set_field(self, "row_labels", tuple(self.row_labels))
+        set_field(self, "controls", _numbers(self.controls, f"{self._place()}controls"))
+        set_field(self, "values", _numbers(self.values, f"{self._place()}outputs"))
+        none_known = np.zeros(np.shape(self.values))
+        given = none_known if self.errors is None else _numbers(self.errors, f"{self._place()}errors")
+        set_field(self, "errors", given)
+        self._check_shapes()
+        self._check_names()
+        self._check_values()
+        self._check_errors()
+        self._check_controls()
+        set_field(self, "errors", np.where(self.mask, self.errors, 0.0))
+        for array in (self.controls, self.values, self.errors):
+            array.setflags(write=False)
+
+    @classmethod
+    def from_columns(
+        cls,
+        controls: Mapping[str, ArrayLike],
+        outputs: Mapping[str, ArrayLike],
+        errors: Mapping[str, ArrayLike | float] | None = None,
+    ) -> Dataset:
+        """Build a dataset from named columns.
+
+        Parameters
+        ----------
+        controls, outputs : mapping from name to array_like, shape (N,)
+            One entry per column, in the order in which they are to stand.
+        errors : mapping from output name to float or array_like, shape (N,), optional
+            Outputs that it does not name have no known error.
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        InputError
+            Where columns differ in length, an error belongs to no output, or `Dataset` finds a fault.
+
+        Examples
+        --------
+        >>> data = Dataset.from_columns({"g": [0.0, 0.5, 1.0]}, {"E0": [0.5, 0.7, 0.8]}, {"E0": 0.01})
+        >>> data.n_rows, data.output_names
+        (3, ('E0',))
+        """
+        errors = {} if errors is None else errors
+        if not controls or not outputs:
+            raise InputError("no controls or no outputs were given; give at least one column of each")
+        unknown = [name for name in errors if name not in outputs]
+        if unknown:
+            names = ", ".join(shown(name) for name in outputs)
+            raise InputError(f"error {shown(unknown[0])}: there is no such output; the outputs are {names}")
+        columns = {}
+        for kind, mapping in (("control", controls), ("output", outputs)):
+            for name, column in mapping.items():
+                columns[kind, name] = _numbers(column, f"{kind} {shown(name)}")
+        n_rows = max((column.size for column in columns.values() if column.ndim == 1), default=0)
+        for name, column in errors.items():
+            value = _numbers(column, f"error of {shown(name)}")
+            columns["error", name] = np.full(n_rows, value) if value.ndim == 0 else value
+        for (kind, name), column in columns.items():
+            if column.shape != (n_rows,):
+                raise InputError(
+                    f"{kind} {shown(name)}: expected {n_rows} numbers as in the longest column, "
+                    f"got shape {column.shape}; give every column the same length"
+                )
+        nothing = np.zeros(n_rows)
+        return cls(
+            controls=np.stack([columns["control", name] for name in controls], axis=1),
+            values=np.stack([columns["output", name] for name in outputs], axis=1),
+            errors=np.stack([columns.get(("error", name), nothing) for name in outputs], axis=1),
+            control_names=tuple(controls),
+            output_names=tuple(outputs),
+        )
+
+    @property
+    def mask(self) -> np.ndarray:
+        """True where a value was observed, shape (N, Q)."""
+        return ~np.isnan(self.values)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows N."""
+        return self.controls.shape[0]
+
+    @property
+    def n_controls(self) -> int:
+        """Number of controls p."""
+        return self.controls.shape[1]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs Q."""
+        return self.values.shape[1]
+
+    @property
+    def n_observed(self) -> int:
+        """Number of observed values."""
+        return int(self.mask.sum())
+
+    @property
+    def rms_errors(self) -> np.ndarray:
+        """Root mean square of each output's known errors over its observed values, shape (Q,); else 0."""
+        largest = self.errors.max(axis=0)
+        scale = np.where(largest > 0, largest, 1.0)
+        return scale * np.sqrt(np.sum((self.errors / scale) ** 2, axis=0) / self.mask.sum(axis=0))
+
+    def select(self, rows: ArrayLike) -> Dataset:
+        """Return the dataset of some rows.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Row numbers, or a mask of shape (N,).
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        InputError
+            Where the rows left do not make a dataset (an output without a value, a constant control).
+        """
+        index = np.arange(self.n_rows)[np.asarray(rows)]
+        labels = [f"row {i}" for i in range(self.n_rows)] if self.row_labels is None else self.row_labels
+        return Dataset(
+            self.controls[index],
+            self.values[index],
+            self.errors[index],
+            self.control_names,
+            self.output_names,
+            self.source,
+            tuple(labels[i] for i in index),
+        )
+
+    def extrapolated(self, new_controls: ArrayLike) -> np.ndarray:
+        """Tell where new controls lie outside the training controls, output by output.
+
+        Parameters
+        ----------
+        new_controls : array_like, shape (K, p)
+            Finite.
+
+        Returns
+        -------
+        ndarray of bool, shape (K, Q)
+            True outside the convex hull of the rows in which the output was observed. Points of the hull's
+            boundary, within 1e-9 of the range of each control, are inside.
+
+        Raises
+        ------
+        InputError
+            Where the shape is not (K, p) or an entry is not finite.
+        """
+        points = _numbers(new_controls, "new controls")
+        if points.ndim != 2 or points.shape[1] != self.n_controls:
+            raise InputError(
+                f"new controls: expected shape (K, {self.n_controls}), got {points.shape}; "
+                f"give one column for each of {self._listed(self.control_names)}"
+            )
+        if not np.isfinite(points).all():
+            row, column = np.argwhere(~np.isfinite(points))[0]
+            raise InputError(
+                f"new controls: row {row}, column {shown(self.control_names[column])}: "
+                f"{points[row, column]} is not a finite number; correct or remove the row"
+            )
+        # Halves keep the range of numbers near the largest float from overflowing.
+        low, high = self.controls.min(axis=0) / 2, self.controls.max(axis=0) / 2
+        span = high - low
+        trained = (self.controls / 2 - low) / span
+        # A far point may overflow to infinity, and infinity is outside like any far point.
+        with np.errstate(over="ignore"):
+            wanted = np.clip((points / 2 - low) / span, -1e6, 1e6)
+        result = np.empty((len(points), self.n_outputs), dtype=bool)
+        done: dict[bytes, np.ndarray] = {}
+        for output, observed in enumerate(self.mask.T):
+            key = observed.tobytes()
+            if key not in done:
+                done[key] = ~_inside_hull(trained[observed], wanted)
+            result[:, output] = done[key]
+        return result
+
+    def _place(self, row: int | None = None, column: str | None = None) -> str:
+        """Return the "FILE: line L, column C: " that a message begins with."""
+        where = []
+        if row is not None:
+            where.append(f"row {row}" if self.row_labels is None else self.row_labels[row])
+        if column is not None:
+            where.append(f"column {shown(column)}")
+        file = "" if self.source is None else f"{shown(self.source, 200)}: "
+        return file + (", ".join(where) + ": " if where else "")
+
+    @staticmethod
+    def _listed(names: Sequence[str]) -> str:
+        return ", ".join(shown(name) for name in names)
+
+    def _check_shapes(self) -> None:
+        p, q = len(self.control_names), len(self.output_names)
+        if p == 0 or q == 0:
+            raise InputError(
+                f"{self._place()}no {'controls' if p == 0 else 'outputs'} were given; name at least one"
+            )
+        if self.controls.ndim != 2 or self.controls.shape[1] != p:
+            raise InputError(
+                f"{self._place()}controls: expected shape (N, {p}) for {self._listed(self.control_names)}, "
+                f"got {self.controls.shape}; give one column per control"
+            )
+        for what, array in (("outputs", self.values), ("errors", self.errors)):
+            if array.shape != (self.n_rows, q):
+                raise InputError(
+                    f"{self._place()}{what}: expected shape ({self.n_rows}, {q}) for "
+                    f"{self._listed(self.output_names)}, got {array.shape}; give one column per output "
+                    f"and one row per row of the controls"
+                )
+        if self.row_labels is not None and len(self.row_labels) != self.n_rows:
+            raise InputError(
+                f"{self._place()}row_labels: expected {self.n_rows}, got {len(self.row_labels)}; "
+                f"give one per row"
+            )
+        if self.n_rows < q:
+            raise InputError(
+                f"{self._place()}fewer rows ({self.n_rows}) than outputs ({q}); add rows, name fewer "
+                f"outputs, or transpose the table if its rows and columns are interchanged"
+            )
+
+    def _check_names(self) -> None:
+        names = self.control_names + self.output_names
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise InputError(f"{self._place()}column {name!r}: a name must be a text that is not empty")
+            if names.count(name) > 1:
+                raise InputError(
+                    f"{self._place(column=name)}the name is used twice; give each control and output its own"
+                )
+
+    def _check_values(self) -> None:
+        for row, column in np.argwhere(np.isinf(self.values)):
+            raise InputError(
+                f"{self._place(row, self.output_names[column])}the value is infinite; correct it, "
+                f"or leave it out (NaN) if it is missing"
+            )
+        for column in np.flatnonzero(~self.mask.any(axis=0)):
+            raise InputError(
+                f"{self._place(column=self.output_names[column])}every value is missing; give at least one, "
+                f"or leave this output out"
+            )
+
+    def _check_errors(self) -> None:
+        for column, name in enumerate(self.output_names):
+            rows = np.flatnonzero(self.mask[:, column])
+            errors = self.errors[rows, column]
+            if np.all(errors == 0):
+                continue
+            for row, error in zip(rows, errors, strict=True):
+                if np.isfinite(error) and error > 0:
+                    continue
+                what = "is missing" if np.isnan(error) else f"is {float(error)!r}"
+                raise InputError(
+                    f"{self._place(row, name)}the error of this value {what}; an error must be positive and "
+                    f"finite wherever its output has a value, or 0 in the whole column if none is known"
+                )
+
+    def _check_controls(self) -> None:
+        for row, column in np.argwhere(~np.isfinite(self.controls)):
+            value = self.controls[row, column]
+            what = "is missing" if np.isnan(value) else "is infinite"
+            raise InputError(
+                f"{self._place(row, self.control_names[column])}the control {what}; give a finite number or "
+                f"remove the row"
+            )
+        used = self.controls[self.mask.any(axis=1)]
+        for column, name in enumerate(self.control_names):
+            # Halves keep the range of numbers near the largest float from overflowing.
+            if np.ptp(used[:, column] / 2) < np.finfo(float).tiny:
+                raise InputError(
+                    f"{self._place(column=name)}the control is constant ({float(used[0, column])!r} in every "
+                    f"row with an output), so nothing can be learned about it; leave it out, or add rows"
+                )
+
+
+def _numbers(values: ArrayLike, what: str) -> np.ndarray:
+    """Return a float64 copy; refuse text, complex numbers and what has no rectangular shape."""
+    try:
+        if np.ma.isMaskedArray(values):
+            values = values.astype(float).filled(np.nan)
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError
+        return np.array(array, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        message = f"{what}: expected real numbers in a rectangular array; convert or correct them first"
+        raise InputError(message) from None
+
+
+def _inside_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return which points, shape (K,), lie in the convex hull of the rows of `trained`.
+
+    Both are in units of the range of each control. The hull may be flat: directions in which the training
+    points extend by no more than the tolerance are split off first, and there a point has to lie on the flat.
+    """
+    centre = trained.mean(axis=0)
+    # All p directions are wanted, also those in which nothing extends, but not the rows' own square matrix.
+    directions = np.linalg.svd(np.linalg.qr(trained - centre, mode="r"), full_matrices=True)[2].T
+    trained, points = (trained - centre) @ directions, (points - centre) @ directions
+    low, high = trained.min(axis=0), trained.max(axis=0)
+    inside = np.all((points >= low - HULL_TOLERANCE) & (points <= high + HULL_TOLERANCE), axis=1)
+    extended = high - low > HULL_TOLERANCE
+    # In one dimension the box is the hull, in none it is the only point.
+    if extended.sum() > 1:
+        candidates = np.flatnonzero(inside)
+        inside[candidates] = _in_full_hull(trained[:, extended], points[np.ix_(candidates, extended)])
+    return inside
+
+
+def _in_full_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return which points lie in a hull that is not flat, from its facets or by linear programming."""
+    if trained.shape[1] <= _MAX_HULL_DIMENSION:
+        try:
+            facets = ConvexHull(trained).equations
+        except QhullError:
+            pass
+        else:
+            step = max(1, _CHUNK // len(facets))
+            parts = [
+                np.all(points[i : i + step] @ facets[:, :-1].T <= HULL_TOLERANCE - facets[:, -1], axis=1)
+                for i in range(0, len(points), step)
+            ]
+            return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+    return np.array([_is_mixture(trained, point) for point in points], dtype=bool)
+
+
+def _is_mixture(trained: np.ndarray, point: np.ndarray) -> bool:
+    """Return whether weights w ≥ 0, Σ w = 1, with |Σ_i w_i x_i − point| within the tolerance, exist."""
+    result = linprog(
+        np.zeros(len(trained)),
+        A_ub=np.concatenate([trained.T, -trained.T]),
+        b_ub=np.concatenate([point, -point]) + HULL_TOLERANCE,
+        A_eq=np.ones((1, len(trained))),
+        b_eq=[1.0],
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10},
+    )
+    return result.status == 0

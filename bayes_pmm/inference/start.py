@@ -1,0 +1,181 @@
+r"""Starting points: Levenberg–Marquardt from many prior draws while the noise is annealed down.
+
+Optimising at the final noise ends in saddles with couplings exactly 0, so every start follows a path of noises.
+The optimisation runs in the plain ensemble, where the prior is an isotropic normal in hermitian coordinates and no
+gauge gets in the way: each start minimises the misfit plus its distance to its own prior draw, and the result is
+then brought to the reference gauge. Along the path the noise floor with the largest Laplace evidence is kept.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+
+from bayes_pmm import gauge, hermitian
+from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.posterior import Posterior
+
+__all__ = ["AnnealedStarts", "Basin", "Starts"]
+
+
+@dataclass(frozen=True)
+class Basin:
+    """Starts that share their outputs at the training controls within the noise.
+
+    Parameters
+    ----------
+    count : int
+        Number of starts that ended here.
+    misfit : float
+        Mean square of residual over noise of its best start.
+    log_evidence : float
+        Laplace estimate of its best start: to rank, not to quote.
+    """
+
+    count: int
+    misfit: float
+    log_evidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Starts:
+    """Starting points, best first within the best basin.
+
+    Parameters
+    ----------
+    sites : list of dict
+        One per chain: values of all latent sites.
+    basins : tuple of Basin
+        Best first.
+    """
+
+    sites: list[dict]
+    basins: tuple[Basin, ...]
+
+
+@dataclass(frozen=True)
+class AnnealedStarts:
+    """Annealed multi-start least squares.
+
+    Parameters
+    ----------
+    candidates : int
+        Number of prior draws to start from.
+    stages : int
+        Number of noises from ``first`` down to ``last``, in units of each output's spread.
+    steps : int
+        Levenberg–Marquardt steps per stage at most.
+    first, last : float
+        Ends of the path.
+    """
+
+    candidates: int = 48
+    stages: int = 14
+    steps: int = 12
+    first: float = 0.3
+    last: float = 1e-3
+
+    def find(self, posterior: Posterior, key: jax.Array, chains: int) -> Starts:
+        """Starting points for a number of chains.
+
+        Raises
+        ------
+        BayesPMMError
+            If no start reached a finite fit.
+        """
+        path = np.geomspace(self.first, self.last, self.stages)
+        if not posterior.noise.floor:
+            path = np.append(path, 0.0)
+        keys = jax.random.split(key, self.candidates)
+        found = _anneal(posterior, keys, jnp.asarray(path), self.steps)
+        matrices, scale, floor, evidence, misfit, fitted = (np.asarray(x) for x in found)
+        finite = np.isfinite(evidence)
+        if not finite.any():
+            raise BayesPMMError(
+                "no starting point reached a finite fit; check the data for outliers, or widen the prior's scales"
+            )
+        order = np.argsort(np.where(finite, -evidence, np.inf))[: finite.sum()]
+        groups = _basins(order, fitted, floor, posterior)
+        basins = tuple(Basin(len(g), float(misfit[g[0]]), float(evidence[g[0]])) for g in groups)
+        chosen = [groups[0][i % len(groups[0])] for i in range(chains)]
+        sites = [_sites(posterior, matrices[i], scale[i], floor[i]) for i in chosen]
+        return Starts(sites, basins)
+
+
+def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) -> tuple:
+    """From prior draws to optima: matrices, scale, floor, Laplace evidence, misfit and fitted outputs of each."""
+    prior = posterior.matrix_prior
+    n, K, field = prior.n, prior.n_matrices, prior.field
+    size = hermitian.size(n, field)
+    c, y, error = posterior.training
+    rows, cols = np.nonzero(posterior.data.mask)
+    target, known = jnp.asarray(y[rows, cols]), jnp.asarray(error[rows, cols])
+    unit = jnp.asarray(posterior.scaling.spread)[cols]
+    medians, spreads = prior.hyperparameters()
+
+    def matrices(x, scale):
+        s = jnp.sqrt(gauge.ensemble_variance(scale, field))
+        shift = prior.prior.shift_sd * x[:, size]
+        return hermitian.to_matrix(x[:, :size] * s[:, None], n, field) + shift[:, None, None] * jnp.eye(n)[None]
+
+    def fitted(x, scale):
+        return posterior.evaluate(matrices(x, scale), c)[rows, cols]
+
+    def residuals(x, args):
+        x0, scale, level = args
+        sigma = jnp.sqrt(known**2 + (level * unit) ** 2)
+        return (fitted(x, scale) - target) / sigma, x - x0
+
+    solver = optimistix.LevenbergMarquardt(rtol=1e-3, atol=1e-3)
+
+    def one(key):
+        k1, k2 = jax.random.split(key)
+        scale = jnp.asarray(medians) * jnp.exp(jnp.asarray(spreads) * jax.random.normal(k1, (K,)))
+        x0 = jax.random.normal(k2, (K, size + 1))
+
+        def stage(x, level):
+            args = (x0, scale, level)
+            result = optimistix.least_squares(residuals, solver, x, args, max_steps=steps, throw=False)
+            better = jnp.isfinite(result.value).all()
+            x = jnp.where(better, result.value, x)
+            f, J = fitted(x, scale), jax.jacrev(fitted)(x, scale).reshape(len(rows), -1)
+            sigma = jnp.sqrt(known**2 + (level * unit) ** 2)
+            r = (f - target) / sigma
+            A = J / sigma[:, None]
+            # Laplace with the Gauss-Newton Hessian, prior normal(0, 1) on x.
+            occam = 0.5 * jnp.linalg.slogdet(jnp.eye(len(rows)) + A @ A.T)[1]
+            evidence = -0.5 * jnp.sum(r**2) - jnp.sum(jnp.log(sigma)) - 0.5 * jnp.sum(x**2) - occam
+            return x, (x, f, jnp.mean(r**2), evidence)
+
+        _, (xs, fs, misfits, evidences) = jax.lax.scan(stage, x0, path)
+        evidences = jnp.where(jnp.isfinite(evidences), evidences, -jnp.inf)
+        best = jnp.argmax(evidences) if posterior.noise.floor else len(path) - 1
+        floor = jnp.maximum(path[best], path[-1]) * jnp.asarray(posterior.scaling.spread)
+        return matrices(xs[best], scale), scale, floor, evidences[best], misfits[best], fs[best]
+
+    return jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=16))(keys)
+
+
+def _basins(order: np.ndarray, fitted: np.ndarray, floor: np.ndarray, posterior: Posterior) -> list[list[int]]:
+    """Group starts, best first, whose outputs at the training data agree within the noise of the group's best."""
+    rows, cols = np.nonzero(posterior.data.mask)
+    known = posterior.data.errors[rows, cols]
+    groups: list[list[int]] = []
+    for i in order:
+        for group in groups:
+            sigma = np.sqrt(known**2 + floor[group[0]][cols] ** 2)
+            if np.sqrt(np.mean(((fitted[i] - fitted[group[0]]) / sigma) ** 2)) < 2.0:
+                group.append(int(i))
+                break
+        else:
+            groups.append([int(i)])
+    return groups
+
+
+def _sites(posterior: Posterior, matrices: np.ndarray, scale: np.ndarray, floor: np.ndarray) -> dict:
+    sites = posterior.matrix_prior.sites(jnp.asarray(matrices), jnp.asarray(scale))
+    if posterior.noise.floor:
+        sites["floor"] = jnp.asarray(floor)
+    return sites

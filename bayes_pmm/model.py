@@ -1,0 +1,96 @@
+r"""The parametric matrix model: basis + primary matrices + outputs, as a pure function. No prior, no data."""
+
+from collections.abc import Mapping
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from bayes_pmm import spectrum
+from bayes_pmm.basis import Affine, Basis
+from bayes_pmm.errors import InputError
+from bayes_pmm.hermitian import FIELDS
+from bayes_pmm.outputs import Output, as_outputs, minimum_dim, operators
+
+__all__ = ["PMM", "default_dim"]
+
+
+def default_dim(outputs: tuple[Output, ...]) -> int:
+    """Dimension used when none is given: generous, since bands outside the data want more than the fit does."""
+    return minimum_dim(outputs) + 3
+
+
+@dataclass(frozen=True)
+class PMM:
+    r"""Parametric matrix model M(c) = Σ_l φ_l(c) M_l with n×n Hermitian M_l.
+
+    Parameters
+    ----------
+    outputs : sequence of Output or str
+        What each data column measures, in the order of the columns, for example ``["E0", "E1", "<0|A|0>"]``.
+    dim : int, optional
+        Dimension n of the matrices; default :func:`default_dim`.
+    basis : Basis
+        From controls to coefficients; default affine.
+    field : {"real", "complex"}
+        Real symmetric or complex Hermitian matrices.
+
+    Raises
+    ------
+    InputError
+        If an expression does not parse, the dimension is smaller than the highest level asked for needs, or
+        the field is unknown.
+    """
+
+    outputs: tuple[Output, ...]
+    dim: int | None = None
+    basis: Basis = dataclasses.field(default_factory=Affine)
+    field: str = "real"
+
+    def __post_init__(self):
+        outputs = as_outputs(self.outputs)
+        if not outputs:
+            raise InputError("no outputs: name at least one, for example 'E0'")
+        object.__setattr__(self, "outputs", outputs)
+        least = minimum_dim(outputs)
+        if self.dim is None:
+            object.__setattr__(self, "dim", default_dim(outputs))
+        if self.dim < least:
+            raise InputError(
+                f"dim = {self.dim} has no such level: the outputs {', '.join(map(str, outputs))} need dim >= {least}"
+            )
+        if self.field not in FIELDS:
+            raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Names of the secondary matrices."""
+        return operators(self.outputs)
+
+    def matrix(self, primary: jax.Array, phi: jax.Array) -> jax.Array:
+        """M(c) of shape (N, n, n) from primary matrices (L, n, n) and coefficients (N, L)."""
+        return jnp.einsum("cl,lij->cij", phi, primary)
+
+    def evaluate(
+        self, primary: jax.Array, secondary: Mapping[str, jax.Array], phi: jax.Array
+    ) -> jax.Array:
+        """Outputs in the model's units.
+
+        Parameters
+        ----------
+        primary : array (L, n, n)
+        secondary : mapping of operator name to array (n, n)
+        phi : array (N, L)
+            Coefficients of the basis.
+
+        Returns
+        -------
+        array (N, Q)
+        """
+        M = self.matrix(primary, phi)
+        if any(o.needs_vectors for o in self.outputs):
+            w, V = spectrum.eigh(M)
+        else:
+            w, V = spectrum.levels(M), None
+        return jnp.stack([o.value(w, V, secondary) for o in self.outputs], axis=-1)

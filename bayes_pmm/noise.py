@@ -1,0 +1,63 @@
+r"""The likelihood: variance of a datum = s² + f², with s its known error and f a learned floor per output."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+from bayes_pmm.errors import InputError
+
+__all__ = ["Noise"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise with known errors, a learned floor, or both.
+
+    Parameters
+    ----------
+    floor : bool
+        Learn a floor f per output: whatever the known errors and the model do not explain.
+    floor_scale : float
+        Scale of f's half-Cauchy prior, in units of the output's own spread. Its tail lets a misfit be seen.
+    """
+
+    floor: bool = True
+    floor_scale: float = 0.05
+
+    def __post_init__(self):
+        if self.floor_scale <= 0:
+            raise InputError(f"noise: floor_scale = {self.floor_scale} must be positive")
+
+    def sample_floor(self, unit) -> jnp.ndarray:
+        """NumPyro site ``floor`` (Q,) in the user's units; zeros if there is none.
+
+        Parameters
+        ----------
+        unit : array (Q,)
+            The outputs' spreads.
+        """
+        unit = jnp.asarray(unit)
+        if not self.floor:
+            return jnp.zeros_like(unit)
+        return numpyro.sample("floor", dist.HalfCauchy(self.floor_scale * unit).to_event(1))
+
+    def sample_data(self, mean, floor, y=None, error=None) -> jnp.ndarray:
+        """NumPyro site ``y`` (N, Q) given the PMM's outputs; NaN in ``y`` is a missing datum.
+
+        Parameters
+        ----------
+        mean : array (N, Q)
+        floor : array (Q,)
+        y, error : array (N, Q), optional
+            Data and their known errors (0 where unknown).
+        """
+        variance = jnp.broadcast_to(floor[None, :] ** 2, mean.shape)
+        if error is not None:
+            variance = variance + jnp.asarray(error) ** 2
+        normal = dist.Normal(mean, jnp.sqrt(variance))
+        if y is None:
+            return numpyro.sample("y", normal)
+        observed = ~jnp.isnan(y)
+        return numpyro.sample("y", normal.mask(observed), obs=jnp.where(observed, y, 0.0))

@@ -1,0 +1,154 @@
+r"""Model + prior + noise + data: a NumPyro model, its log densities, and its outputs from draws."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro import handlers
+from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.priors import MatrixPrior, Prior
+from bayes_pmm.scaling import Scaling, fit_scaling
+
+__all__ = ["Posterior"]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior of a PMM's matrices given a data set.
+
+    Parameters
+    ----------
+    data : Dataset
+    pmm : PMM
+        One output per data column, in the same order.
+    prior : Prior
+    noise : Noise
+    scaling : Scaling, optional
+        Fitted to the data unless a stored one is given.
+
+    Examples
+    --------
+    The bare NumPyro model, in the user's units, for one's own inference::
+
+        posterior = Posterior(data, PMM(["E0", "E1"], dim=5))
+        mcmc = MCMC(NUTS(posterior.model), num_warmup=500, num_samples=500)
+        mcmc.run(jax.random.key(0), data.controls, y=data.values, error=data.errors)
+    """
+
+    data: Dataset
+    pmm: PMM
+    prior: Prior = field(default_factory=Prior)
+    noise: Noise = field(default_factory=Noise)
+    scaling: Scaling | None = None
+
+    def __post_init__(self):
+        if len(self.pmm.outputs) != self.data.n_outputs:
+            raise InputError(
+                f"the model has {len(self.pmm.outputs)} outputs and the data {self.data.n_outputs} columns"
+                f" ({', '.join(self.data.output_names)}); give one output per column"
+            )
+        if not self.noise.floor:
+            bare = [n for n, e in zip(self.data.output_names, self.data.rms_errors, strict=True) if e == 0]
+            if bare:
+                raise InputError(
+                    f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
+                )
+        if self.scaling is None:
+            object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
+
+    @property
+    def matrix_prior(self) -> MatrixPrior:
+        """Prior of the primary and secondary matrices."""
+        return MatrixPrior(
+            self.prior,
+            self.pmm.dim,
+            self.pmm.field,
+            self.pmm.basis.n_terms(self.data.n_controls),
+            len(self.pmm.operators),
+        )
+
+    @property
+    def training(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Arguments (c, y, error) of :meth:`model` for the training data."""
+        return self.data.controls, self.data.values, self.data.errors
+
+    @property
+    def _one_row(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Arguments of :meth:`model` that suffice where only the latent sites matter."""
+        return tuple(a[:1] for a in self.training)
+
+    def model(self, c, y=None, error=None):
+        """NumPyro model in the user's units.
+
+        Parameters
+        ----------
+        c : array (N, p)
+            Controls.
+        y : array (N, Q), optional
+            Data; NaN where missing. The observed site has the same name.
+        error : array (N, Q), optional
+            Known errors, 0 where there is none.
+        """
+        matrices = self.matrix_prior.sample()
+        floor = self.noise.sample_floor(self.scaling.spread)
+        mean = self.evaluate(matrices, c)
+        return self.noise.sample_data(mean, floor, y, error)
+
+    def evaluate(self, matrices: jax.Array, c: jax.Array) -> jax.Array:
+        """Outputs (N, Q) in the user's units from matrices (K, n, n) at controls (N, p)."""
+        L = matrices.shape[0] - len(self.pmm.operators)
+        secondary = dict(zip(self.pmm.operators, matrices[L:], strict=True))
+        phi = self.scaling.coefficients(self.pmm.basis, c)
+        return self.scaling.to_user(self.pmm.evaluate(matrices[:L], secondary, phi))
+
+    # Log densities over the dict z of unconstrained sites, for any sampler.
+
+    def potential(self, z: dict, c, y, error) -> jax.Array:
+        """Minus the log posterior of unconstrained z, Jacobian of the transforms included."""
+        return potential_energy(self.model, (c, y, error), {}, z)
+
+    def log_prior(self, z: dict) -> jax.Array:
+        """Log prior of unconstrained z, Jacobian included."""
+        # hide by name: hiding all observed sites would drop the transforms' Jacobian too.
+        prior_model = handlers.block(self.model, hide=["y"])
+        return -potential_energy(prior_model, self._one_row, {}, z)
+
+    def log_likelihood(self, z: dict) -> jax.Array:
+        """Log likelihood of unconstrained z."""
+        return jnp.sum(self.pointwise(self.constrain(z)))
+
+    def pointwise(self, sites: dict) -> jax.Array:
+        """Log likelihood (N, Q) per datum from the sites' values, 0 where missing."""
+        c, y, error = (jnp.asarray(a) for a in self.training)
+        mean = self.evaluate(self.matrix_prior.assemble(sites), c)
+        variance = jnp.broadcast_to(sites["floor"][None, :] ** 2 if self.noise.floor else 0.0, mean.shape) + error**2
+        missing = jnp.isnan(y)
+        r = jnp.where(missing, 0.0, y - mean)
+        return jnp.where(missing, 0.0, -0.5 * (r**2 / variance + jnp.log(2 * np.pi * variance)))
+
+    def constrain(self, z: dict) -> dict:
+        """Values of the sites from unconstrained z."""
+        return {k: v for k, v in constrain_fn(self.model, self._one_row, {}, z).items() if k in z}
+
+    def unconstrain(self, sites: dict) -> dict:
+        """Unconstrained z from the values of the sites."""
+        return unconstrain_fn(self.model, self._one_row, {}, sites)
+
+    def prior_sites(self, key: jax.Array) -> dict:
+        """One draw of all latent sites from the prior."""
+        with handlers.seed(rng_seed=key), handlers.trace() as trace:
+            self.model(*self._one_row)
+        return {
+            k: site["value"] for k, site in trace.items() if site["type"] == "sample" and k != "y"
+        }
+
+    def outputs(self, sites: dict, c: jax.Array) -> jax.Array:
+        """Outputs (N, Q) of one draw at controls (N, p), without floor and noise; jit- and vmap-able."""
+        return self.evaluate(self.matrix_prior.assemble(sites), c)

@@ -1,0 +1,258 @@
+r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales, sampled in the reference gauge.
+
+Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). In the reference gauge the
+model samples, in data units (centred form):
+
+``scale`` (K,), ``shift`` (K,) — τ and the whole multiple of the identity, whose variance is v + s²/n;
+``gaps`` (n−1,) — gaps between the eigenvalues of the reference matrix;
+``diagonal`` (K−1, n−1) — traceless diagonals of the others in Helmert's basis;
+``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all but
+the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest.
+
+K counts primary and then secondary matrices, m = n(n−1)/2.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+
+from bayes_pmm import gauge, hermitian
+from bayes_pmm.errors import InputError
+
+__all__ = ["GapEnsemble", "MatrixPrior", "Modulus", "Prior"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Hyperparameters of the matrix prior, in units of the data's spread.
+
+    Parameters
+    ----------
+    scale_median, scale_spread : float
+        Each primary matrix has scale τ ~ LogNormal(log scale_median, scale_spread); spread 0 fixes it.
+    secondary_median, secondary_spread : float
+        The same for secondary matrices.
+    shift_sd : float
+        Standard deviation of the multiple of the identity, √v.
+    gauge : {"reference", "none"}
+        "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For tests.
+    """
+
+    scale_median: float = 2.0
+    scale_spread: float = 0.5
+    secondary_median: float = 2.0
+    secondary_spread: float = 0.5
+    shift_sd: float = 3.0
+    gauge: str = "reference"
+
+    def __post_init__(self):
+        if min(self.scale_median, self.secondary_median, self.shift_sd) <= 0:
+            raise InputError("prior: scale_median, secondary_median and shift_sd must be positive")
+        if min(self.scale_spread, self.secondary_spread) < 0:
+            raise InputError("prior: scale_spread and secondary_spread must not be negative")
+        if self.gauge not in ("reference", "none"):
+            raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
+
+
+class GapEnsemble(dist.Distribution):
+    """Gaps between the ascending eigenvalues of a Gaussian orthogonal or unitary matrix of scale tau."""
+
+    arg_constraints = {"tau": constraints.positive}  # noqa: RUF012
+    support = constraints.independent(constraints.positive, 1)
+    pytree_data_fields = ("tau",)
+    pytree_aux_fields = ("n", "field")
+
+    def __init__(self, tau, n: int, field: str, *, validate_args=None):
+        self.tau = jnp.asarray(tau)
+        self.n, self.field = n, field
+        super().__init__(jnp.shape(self.tau), (n - 1,), validate_args=validate_args)
+
+    def sample(self, key, sample_shape=()):
+        """Draws by diagonalising ensemble matrices."""
+        shape = (*sample_shape, *self.batch_shape)
+        x = jax.random.normal(key, (*shape, hermitian.size(self.n, self.field)))
+        s = jnp.sqrt(gauge.ensemble_variance(self.tau, self.field))
+        w = jnp.linalg.eigvalsh(hermitian.to_matrix(x * s[..., None], self.n, self.field))
+        return jnp.diff(w, axis=-1)
+
+    def log_prob(self, value):
+        """Log density, with level repulsion and every power of tau."""
+        return gauge.gap_log_density(value, self.tau, self.field)
+
+
+class Modulus(dist.Distribution):
+    """Modulus of a complex Gaussian with E|z|² = τ²: density (2r/τ²) exp(−r²/τ²)."""
+
+    arg_constraints = {"tau": constraints.positive}  # noqa: RUF012
+    support = constraints.positive
+    pytree_data_fields = ("tau",)
+
+    def __init__(self, tau, *, validate_args=None):
+        self.tau = jnp.asarray(tau)
+        super().__init__(jnp.shape(self.tau), validate_args=validate_args)
+
+    def sample(self, key, sample_shape=()):
+        """Draws as τ times the root of a unit exponential."""
+        return self.tau * jnp.sqrt(jax.random.exponential(key, (*sample_shape, *self.batch_shape)))
+
+    def log_prob(self, value):
+        """Log density."""
+        return jnp.log(2 * value / self.tau**2) - (value / self.tau) ** 2
+
+
+@dataclass(frozen=True)
+class MatrixPrior:
+    """Prior of K matrices of one PMM: NumPyro sites and the map from sites to matrices and back.
+
+    Parameters
+    ----------
+    prior : Prior
+    n : int
+    field : {"real", "complex"}
+    n_primary, n_secondary : int
+    """
+
+    prior: Prior
+    n: int
+    field: str
+    n_primary: int
+    n_secondary: int = 0
+
+    @property
+    def n_matrices(self) -> int:
+        """Number K of primary and secondary matrices."""
+        return self.n_primary + self.n_secondary
+
+    def hyperparameters(self) -> tuple[np.ndarray, np.ndarray]:
+        """Medians (K,) and log-normal spreads (K,) of the scales."""
+        repeats = [self.n_primary, self.n_secondary]
+        p = self.prior
+        medians = np.repeat([p.scale_median, p.secondary_median], repeats)
+        spreads = np.repeat([p.scale_spread, p.secondary_spread], repeats)
+        return medians, spreads
+
+    def sample_scale(self) -> jax.Array:
+        """NumPyro site ``scale`` (K,); fixed scales are no sites."""
+        medians, spreads = self.hyperparameters()
+        if np.all(spreads > 0):
+            return numpyro.sample("scale", dist.LogNormal(jnp.log(medians), jnp.asarray(spreads)).to_event(1))
+        if np.all(spreads == 0):
+            return numpyro.deterministic("scale", jnp.asarray(medians))
+        free = spreads > 0
+        some = numpyro.sample(
+            "free_scale", dist.LogNormal(jnp.log(medians[free]), jnp.asarray(spreads[free])).to_event(1)
+        )
+        return numpyro.deterministic("scale", jnp.asarray(medians).at[np.flatnonzero(free)].set(some))
+
+    def sample(self) -> jax.Array:
+        """Inside a NumPyro model: draw all matrices (K, n, n)."""
+        n, K, complex_ = self.n, self.n_matrices, self.field == "complex"
+        scale = self.sample_scale()
+        s2 = gauge.ensemble_variance(scale, self.field)
+        v = self.prior.shift_sd**2
+        if self.prior.gauge == "none":
+            shift = numpyro.sample("shift", dist.Normal(jnp.zeros(K), np.sqrt(v)).to_event(1))
+            sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (K, hermitian.size(n, self.field)))
+            x = numpyro.sample("coordinates", dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
+            return self.assemble({"shift": shift, "coordinates": x})
+        sites = {"shift": numpyro.sample("shift", dist.Normal(jnp.zeros(K), jnp.sqrt(v + s2 / n)).to_event(1))}
+        if n > 1:
+            sites["gaps"] = numpyro.sample("gaps", GapEnsemble(scale[0], n, self.field))
+        if n > 1 and K > 1:
+            m = n * (n - 1) // 2
+
+            def normal(name, sd, shape):
+                sd = jnp.broadcast_to(sd if sd.ndim==2 else sd[:, None], shape)
+                sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros(shape), sd).to_event(2))
+
+            normal("diagonal", jnp.sqrt(s2[1:]), (K - 1, n - 1))
+            if not complex_:
+                normal("offdiagonal", scale[1:, None]/_root_gap(sites["gaps"])[None,:], (K - 1, m))
+            else:
+                tau = jnp.broadcast_to(scale[1], (n - 1,))
+                sites["first_modulus"] = numpyro.sample("first_modulus", Modulus(tau).to_event(1))
+                if n > 2:
+                    normal("first_offdiagonal", scale[1:2] / np.sqrt(2), (1, 2 * (m - n + 1)))
+                if K > 2:
+                    normal("offdiagonal", scale[2:] / np.sqrt(2), (K - 2, 2 * m))
+        return self.assemble(sites)
+
+    def assemble(self, sites: dict[str, jax.Array]) -> jax.Array:
+        """Matrices (K, n, n) from the values of the sites."""
+        n, K, m = self.n, self.n_matrices, self.n * (self.n - 1) // 2
+        identity = sites["shift"][:, None, None] * jnp.eye(n)[None]
+        if self.prior.gauge == "none":
+            return hermitian.to_matrix(sites["coordinates"], n, self.field) + identity
+        if n == 1:
+            return identity
+        reference = jnp.diag(gauge.levels_from_gaps(sites["gaps"]))[None]
+        if K == 1:
+            return reference + identity
+        H = jnp.asarray(gauge.traceless_basis(n))
+        diagonal = sites["diagonal"] @ H.T
+        if self.field == "real":
+            re, im = sites["offdiagonal"]*_root_gap(sites["gaps"])[None,:], None
+        else:
+            row0 = sites["first_modulus"][None, :]
+            rest = sites["first_offdiagonal"] if n > 2 else jnp.zeros((1, 0))
+            half = m - n + 1
+            re = jnp.concatenate([row0, rest[:, :half]], axis=1)
+            im = jnp.concatenate([jnp.zeros_like(row0), rest[:, half:]], axis=1)
+            if K > 2:
+                re = jnp.concatenate([re, sites["offdiagonal"][:, :m]])
+                im = jnp.concatenate([im, sites["offdiagonal"][:, m:]])
+        root2 = np.sqrt(2.0)
+        coordinates = [diagonal, root2 * re] + ([] if im is None else [root2 * im])
+        others = hermitian.to_matrix(jnp.concatenate(coordinates, axis=1), n, self.field)
+        return jnp.concatenate([reference.astype(others.dtype), others]) + identity
+
+    def sites(self, matrices: jax.Array, scale: jax.Array) -> dict[str, jax.Array]:
+        """Inverse of :meth:`assemble`: values of the sites from any matrices (K, n, n), gauge-fixed here first.
+
+        Exactly equal levels of the reference are pushed apart by 1e-9 of the scale, where the density ends.
+        """
+        n, m = self.n, self.n * (self.n - 1) // 2
+        medians, spreads = self.hyperparameters()
+        sites = {}
+        if np.all(spreads > 0):
+            sites["scale"] = scale
+        elif np.any(spreads > 0):
+            sites["free_scale"] = scale[np.flatnonzero(spreads > 0)]
+        shift = jnp.real(jnp.trace(matrices, axis1=1, axis2=2)) / n
+        if self.prior.gauge == "none":
+            # The split of the trace into shift and diagonal is free: give the shift its conditional mean.
+            s2, v = gauge.ensemble_variance(scale, self.field), self.prior.shift_sd**2
+            part = shift * v / (v + s2 / n)
+            x = hermitian.to_coordinates(matrices - part[:, None, None] * jnp.eye(n)[None], self.field)
+            return sites | {"shift": part, "coordinates": x}
+        sites["shift"] = shift
+        if n == 1:
+            return sites
+        matrices = gauge.canonical_signs(gauge.fix(matrices, self.field))
+        sites["gaps"] = jnp.maximum(jnp.diff(jnp.real(jnp.diagonal(matrices[0]))), 1e-9 * scale[0])
+        if self.n_matrices == 1:
+            return sites
+        x = hermitian.to_coordinates(matrices[1:], self.field)
+        root2 = np.sqrt(2.0)
+        sites["diagonal"] = x[:, :n] @ jnp.asarray(gauge.traceless_basis(n))
+        re = x[:, n : n + m] / root2
+        if self.field == "real":
+            return sites | {"offdiagonal": re/_root_gap(sites["gaps"])[None,:]}
+        im = x[:, n + m :] / root2
+        sites["first_modulus"] = jnp.maximum(re[0, : n - 1], 1e-9 * scale[1])
+        if n > 2:
+            sites["first_offdiagonal"] = jnp.concatenate([re[:1, n - 1 :], im[:1, n - 1 :]], axis=1)
+        if self.n_matrices > 2:
+            sites["offdiagonal"] = jnp.concatenate([re[1:], im[1:]], axis=1)
+        return sites
+
+
+def _root_gap(gaps):
+    lev = gauge.levels_from_gaps(gaps)
+    i, j = np.triu_indices(lev.shape[-1], 1)
+    return jnp.sqrt(lev[j] - lev[i])

@@ -1,0 +1,67 @@
+"""The periodic transverse-field Ising chain."""
+
+import numpy as np
+
+from bayes_pmm.errors import InputError
+from bayes_pmm.problems.base import Problem, affine_levels, beyond, level_outputs, line
+
+__all__ = ["hamiltonian", "ising"]
+
+
+def hamiltonian(sites: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Return (H_0, H_1)/N of H(g) = -Σ_i σz_i σz_{i+1} - g Σ_i σx_i on a ring, in the sector Π_i σx_i = +1.
+
+    Parameters
+    ----------
+    sites
+        N, at least 3.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Two matrices of shape (2^(N-1), 2^(N-1)), in the basis in which every σx_i is diagonal.
+    """
+    if sites < 3:
+        raise InputError(f"sites is {sites}; a ring needs at least 3")
+    bits = (np.arange(2**sites)[:, None] >> np.arange(sites)) & 1
+    even = np.flatnonzero(bits.sum(axis=1) % 2 == 0)
+    place = np.full(2**sites, -1)
+    place[even] = np.arange(len(even))
+    h0 = np.zeros((len(even), len(even)))
+    for i in range(sites):
+        flipped = even ^ (1 << i) ^ (1 << (i + 1) % sites)
+        h0[place[flipped], place[even]] -= 1
+    h1 = -np.diag((1.0 - 2 * bits[even]).sum(axis=1))
+    return h0 / sites, h1 / sites
+
+
+def ising(levels: int = 2, points: int = 10, sites: int = 8) -> Problem:
+    """Return the lowest levels per site of the periodic transverse-field Ising chain, even sector.
+
+    Training g ∈ [0, 0.8], outside to 1.6, through the crossover at g = 1 that becomes a transition for N → ∞.
+    The ground state is E0/N = -(1/N) Σ_k √(1 + g² - 2g cos k) with k = (2j + 1)π/N (free fermions).
+
+    Parameters
+    ----------
+    levels
+        How many of the lowest levels.
+    points
+        Training points.
+    sites
+        N, at least 3.
+    """
+    matrices = hamiltonian(sites)
+
+    def solve(controls: np.ndarray) -> np.ndarray:
+        return affine_levels(matrices, controls, levels)
+
+    return Problem(
+        name="ising",
+        summary=f"transverse-field Ising ring of {sites} sites, even sector, levels per site",
+        control_names=("g",),
+        outputs=level_outputs(levels, len(matrices[0])),
+        solve=solve,
+        train=line(0.0, 0.8, points),
+        outside=beyond(0.8, 1.6, 10),
+        matrices=matrices,
+    )

@@ -1,0 +1,84 @@
+"""The problems by name."""
+
+import inspect
+from collections.abc import Callable
+
+from bayes_pmm.errors import InputError
+from bayes_pmm.problems.almg import almg
+from bayes_pmm.problems.anticrossing import anticrossing
+from bayes_pmm.problems.base import Problem
+from bayes_pmm.problems.crossings import crossings
+from bayes_pmm.problems.exceptional_point import exceptional_point
+from bayes_pmm.problems.ising import ising
+from bayes_pmm.problems.nv import nv
+from bayes_pmm.problems.oscillator import oscillator
+from bayes_pmm.problems.pairing import pairing
+from bayes_pmm.problems.random_matrices import random_strong, random_weak
+from bayes_pmm.problems.spins import spins
+from bayes_pmm.problems.two_couplings import two_couplings
+
+__all__ = ["get", "names", "summary_table"]
+
+_FACTORIES: dict[str, Callable[..., Problem]] = {
+    factory.__name__: factory
+    for factory in (
+        spins,
+        ising,
+        oscillator,
+        almg,
+        random_weak,
+        random_strong,
+        nv,
+        exceptional_point,
+        pairing,
+        crossings,
+        anticrossing,
+        two_couplings,
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all problems."""
+    return tuple(_FACTORIES)
+
+
+def get(name: str, **parameters) -> Problem:
+    """Return a problem.
+
+    Parameters
+    ----------
+    name
+        One of `names`.
+    **parameters
+        Of the problem's factory, the function of that name: ``get("oscillator", levels=3)``.
+
+    Raises
+    ------
+    InputError
+        If there is no such problem or no such parameter.
+    """
+    if name not in _FACTORIES:
+        raise InputError(f"no problem is called {name!r}; there are {', '.join(_FACTORIES)}")
+    factory = _FACTORIES[name]
+    allowed = tuple(inspect.signature(factory).parameters)
+    unknown = sorted(set(parameters) - set(allowed))
+    if unknown:
+        raise InputError(f"problem {name} has no parameter {unknown[0]!r}; it has {', '.join(allowed)}")
+    return factory(**parameters)
+
+
+def summary_table() -> str:
+    """Return a table in plain text: name, controls, output expressions, summary of each problem."""
+    rows = [("name", "controls", "outputs", "summary")]
+    for name in _FACTORIES:
+        problem = get(name)
+        expressions = list(problem.outputs.values())
+        if len(expressions) > 4:
+            expressions = [*expressions[:2], "...", expressions[-1]]
+        rows.append((name, ", ".join(problem.control_names), ", ".join(expressions), problem.summary))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
+        for row in rows
+    )

@@ -1,0 +1,134 @@
+r"""Units: fitted once to the training data, stored with the fit, undone in everything that the user sees.
+
+All levels share one map E = (E' − m)/s, or they would no longer be eigenvalues of one matrix. Differences are
+divided by s and never centred. Each secondary matrix has its own (m_A, s_A); strengths are divided by s_A².
+"""
+
+from dataclasses import asdict, dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayes_pmm.basis import Basis
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.outputs import Output
+
+__all__ = ["Scaling", "fit_scaling"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Maps between the user's and the model's units.
+
+    Parameters
+    ----------
+    control_reference, control_scale : tuple (p,)
+        c_ref (mean of the training controls) and their standard deviations.
+    term_reference, term_scale : tuple (L,)
+        φ_l(c_ref), subtracted from every term but the constant, and the term's root mean square after that.
+    shift, scale : tuple (Q,)
+        Per output: user = shift + scale · model.
+    spread : tuple (Q,)
+        Standard deviation of each output's data, the unit of its noise floor.
+    """
+
+    control_reference: tuple[float, ...]
+    control_scale: tuple[float, ...]
+    term_reference: tuple[float, ...]
+    term_scale: tuple[float, ...]
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def coefficients(self, basis: Basis, controls: jax.Array) -> jax.Array:
+        """Coefficients φ (N, L) of the primary matrices at controls (N, p) in the user's units."""
+        c = jnp.asarray(controls)
+        phi = basis(_mapped(basis, c, np.array(self.control_reference), np.array(self.control_scale)))
+        return (phi - np.array(self.term_reference)[None, :]) / np.array(self.term_scale)[None, :]
+
+    def to_user(self, values: jax.Array) -> jax.Array:
+        """Outputs (..., Q) in the user's units."""
+        tail = (1,) * (jnp.ndim(values) - 1)
+        shift, scale = np.array(self.shift), np.array(self.scale)
+        return shift.reshape(*tail, -1) + scale.reshape(*tail, -1) * values
+
+    def to_dict(self) -> dict:
+        """Plain lists, for storage."""
+        return {k: list(v) for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, stored: dict) -> "Scaling":
+        """Inverse of :meth:`to_dict`."""
+        return cls(**{k: tuple(float(x) for x in v) for k, v in stored.items()})
+
+
+def fit_scaling(data: Dataset, outputs: tuple[Output, ...], basis: Basis) -> Scaling:
+    """Scaling fitted to the training data.
+
+    Raises
+    ------
+    InputError
+        If an output's data or a term of the basis cannot be scaled.
+    """
+    reference, width = data.controls.mean(0), data.controls.std(0)
+    at = lambda c: np.asarray(basis(_mapped(basis, jnp.asarray(c), reference, width)), float)  # noqa: E731
+    phi, phi_ref = at(data.controls), at(reference[None])[0]
+    if not (np.isfinite(phi).all() and np.isfinite(phi_ref).all()):
+        raise InputError(
+            f"basis {basis}: not finite at some training control or at their mean {reference.tolist()};"
+            " use another basis or shift the control"
+        )
+    if basis.has_constant:
+        if not np.allclose(phi[:, 0], 1.0):
+            raise InputError(f"basis {basis}: term 0 must be the constant 1; pass has_constant=False otherwise")
+        phi_ref = np.where(np.arange(phi.shape[1]) == 0, 0.0, phi_ref)
+    else:
+        phi_ref = np.zeros_like(phi_ref)
+    size = np.sqrt(np.mean((phi - phi_ref) ** 2, axis=0))
+    if np.any(size == 0):
+        raise InputError(f"basis {basis}: term {int(np.argmin(size))} is zero at every training control; leave it out")
+    shift, scale = _output_units(data, outputs, basis.has_constant)
+    spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])
+    return Scaling(*(tuple(map(float, v)) for v in (reference, width, phi_ref, size, shift, scale, spread)))
+
+
+def _mapped(basis, c, reference, width):
+    return (c - reference[None, :]) / width[None, :] if basis.maps_controls else c
+
+
+def _spread(column: np.ndarray, fallback: float) -> float:
+    """Standard deviation of an output's data; a nearly constant output takes 1e-3 of its scale."""
+    return max(float(np.nanstd(column)), 1e-3 * fallback)
+
+
+def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> tuple[np.ndarray, np.ndarray]:
+    cells = [data.values[data.mask[:, q], q] for q in range(len(outputs))]
+
+    def pool(kinds, operator=None):
+        chosen = [x for x, o in zip(cells, outputs, strict=True) if o.kind in kinds and o.operator == operator]
+        return np.concatenate(chosen) if chosen else np.zeros(0)
+
+    shift, scale = np.zeros(len(outputs)), np.ones(len(outputs))
+    levels, differences = pool(["level"]), pool(["difference"])
+    m = levels.mean() if centre and levels.size else 0.0
+    # Differences alone fix the unit by their size: their spread may be a small part of the spacing of levels.
+    s = np.sqrt(np.mean((levels - m) ** 2)) if levels.size else np.sqrt(np.mean(differences**2)) if differences.size else 1.0
+    s = s if s > 0 else max(abs(m), 1.0)
+    for q, o in enumerate(outputs):
+        if o.kind == "level":
+            shift[q], scale[q] = m, s
+        elif o.kind == "difference":
+            scale[q] = s
+        else:
+            values, strengths = pool(["expectation"], o.operator), pool(["transition"], o.operator)
+            if strengths.size and strengths.min() < -3 * strengths.std():
+                raise InputError(f"output {o}: a transition strength cannot be negative; check the column")
+            m_A = values.mean() if values.size else 0.0
+            sizes = [np.std(values)] if values.size else []
+            sizes += [np.sqrt(np.mean(np.abs(strengths)))] if strengths.size else []
+            s_A = max(sizes)
+            s_A = s_A if s_A > 0 else max(abs(m_A), 1.0)
+            shift[q], scale[q] = (m_A, s_A) if o.kind == "expectation" else (0.0, s_A**2)
+    return shift, scale

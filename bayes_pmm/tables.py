@@ -1,0 +1,610 @@
+"""Tables, conditions and grids that users write -> datasets and controls.
+
+Everything that a user can get wrong ends in an `InputError` of one line,
+"FILE: line L, column C: what is wrong; what to do". Columns that no option names are never looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import operator
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bayes_pmm.data import Dataset, shown
+from bayes_pmm.errors import InputError
+
+__all__ = [
+    "Condition",
+    "Table",
+    "controls_from_at",
+    "parse_grid",
+    "parse_where",
+    "read_dataset",
+    "read_grid",
+    "read_table",
+]
+
+MAX_GRID_POINTS = 1_000_000
+_NO_ERROR = "-"
+
+# Stricter than float(), which takes "1_000" and digits of every script.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NOT_A_NUMBER = re.compile(r"[+-]?nan", re.IGNORECASE)
+_INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+_COMPARISON = re.compile(r"(?P<name>.*?\S)\s*(?P<sign><=|>=|==|!=|<|>)(?P<number>[^<>=!]*)", re.DOTALL)
+_COMPARE = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+class Table(NamedTuple):
+    """The cells of a file as text.
+
+    Attributes
+    ----------
+    header : list of str
+        Column names without surrounding spaces.
+    rows : list of list of str
+        As many cells in each row as in the header.
+    lines : list of int
+        The line of the file, counted from 1, on which each row begins.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+
+class Condition(NamedTuple):
+    """One comparison of a column with a number."""
+
+    column: str
+    sign: str
+    number: float
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read a comma-separated file in UTF-8, with or without a byte order mark.
+
+    Parameters
+    ----------
+    path : path-like
+        The first line holds the column names. Blank lines at the end are ignored.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, is not text in UTF-8, is empty, has no row below its header, or has a
+        row with more or fewer cells than the header.
+    """
+    file = shown(path, 200)
+    records = _records(_text(path, file), file)
+    while records and _is_blank(records[-1][1]):
+        records.pop()
+    if not records:
+        raise InputError(f"{file}: the file is empty; give a table with a header line and one line per row")
+    (line, header), *body = records
+    if _is_blank(header):
+        raise InputError(f"{file}: line {line}: the line is blank; begin the file with the column names")
+    header = [name.strip() for name in header]
+    if not body:
+        raise InputError(f"{file}: there is no row below the header; add the data")
+    for line, cells in body:
+        if len(cells) != len(header):
+            what = (
+                "the line is blank"
+                if _is_blank(cells)
+                else f"{_count(cells)} where the header has {len(header)}"
+            )
+            raise InputError(
+                f"{file}: line {line}: {what}; "
+                + (
+                    _separator_hint(header)
+                    or "remove or complete the line, and quote cells that hold a comma"
+                )
+            )
+    return Table(header, [cells for _, cells in body], [line for line, _ in body])
+
+
+def read_dataset(
+    path: str | os.PathLike[str],
+    controls: Sequence[str],
+    outputs: Sequence[str],
+    errors: Sequence[str | None] | None = None,
+    where: str | None = None,
+    long: tuple[str, str] | None = None,
+) -> tuple[Dataset, np.ndarray | None]:
+    """Read a dataset from a file.
+
+    Parameters
+    ----------
+    path : path-like
+        See `read_table`.
+    controls : sequence of str
+        Column names.
+    outputs : sequence of str
+        Column names; in a long table, values of its WHICH column.
+    errors : sequence of (str or None), optional
+        The column of each output's errors, "-" or None for an output without. In a long table all the errors
+        stand in one column, and one name is enough.
+    where : str, optional
+        The rows to keep, see `parse_where`. Outputs of the other rows are not looked at.
+    long : (str, str), optional
+        Names of the column that says which output a row holds and of the column with the value. Each row that
+        holds one of `outputs` gives one row of the dataset, in which all other outputs are missing; other
+        rows are not looked at.
+
+    Returns
+    -------
+    dataset : Dataset
+        Of the rows that `where` keeps and that have at least one output.
+    rest : ndarray, shape (K, p), or None
+        Controls of the rows that `where` excludes, in the order of the file; in a long table each point once,
+        since there a point takes a row per output. None without `where`.
+
+    Raises
+    ------
+    InputError
+        Where the file, an option or the data are at fault.
+    """
+    file = shown(path, 200)
+    controls, outputs = [name.strip() for name in controls], [name.strip() for name in outputs]
+    error_columns = _error_columns(file, errors, outputs, long)
+    long = None if long is None else (long[0].strip(), long[1].strip())
+    _check_roles(file, controls, outputs, error_columns, long)
+    conditions = [] if where is None else parse_where(where)
+    table = read_table(path)
+    cells = _Cells(file, table)
+    value_columns = outputs if long is None else [long[1]] * len(outputs)
+    for name in [*controls, *(long or ()), *value_columns, *filter(None, error_columns)]:
+        cells.check_column(name)
+    for condition in conditions:
+        cells.check_condition(condition)
+
+    rows = range(len(table.rows))
+    present = {}
+    if long is not None:
+        which = [cells.text(row, long[0]) for row in rows]
+        present = {name: [row for row in rows if which[row] == name] for name in outputs}
+        for name in outputs:
+            if not present[name]:
+                others = ", ".join(shown(other) for other in list(dict.fromkeys(which))[:12])
+                raise InputError(
+                    f"{file}: column {shown(long[0])}: no row holds the output {shown(name)}; "
+                    f"the column holds {others}"
+                )
+        rows = sorted(row for found in present.values() for row in found)
+
+    points = np.array([[cells.finite(row, name) for name in controls] for row in rows])
+    kept = np.array([cells.satisfies(row, conditions) for row in rows])
+    if not kept.any():
+        raise InputError(f"{file}: --where {shown(where)} keeps no row; correct the condition")
+    values = np.full((len(rows), len(outputs)), np.nan)
+    sigmas = np.zeros(values.shape)
+    for i, row in enumerate(rows):
+        if not kept[i]:
+            continue
+        for j, name in enumerate(outputs):
+            if long is not None and which[row] != name:
+                continue
+            values[i, j] = cells.value(row, value_columns[j])
+            if error_columns[j] is not None and not np.isnan(values[i, j]):
+                sigmas[i, j] = cells.positive(row, error_columns[j])
+    observed = ~np.isnan(values)
+    for j in np.flatnonzero(~observed.any(axis=0)):
+        scope = "every row" if where is None else "every row that --where keeps"
+        raise InputError(
+            f"{file}: column {shown(value_columns[j])}: "
+            + ("" if long is None else f"output {shown(outputs[j])} ")
+            + f"is missing in {scope}; leave this output out, or give at least one value"
+        )
+    used = observed.any(axis=1)
+    dataset = Dataset(
+        points[used],
+        values[used],
+        sigmas[used],
+        tuple(controls),
+        tuple(outputs),
+        source=str(path),
+        row_labels=tuple(f"line {table.lines[row]}" for row, use in zip(rows, used, strict=True) if use),
+    )
+    if where is None:
+        return dataset, None
+    rest = points[~kept]
+    if long is not None:
+        rest = np.array(list(dict.fromkeys(map(tuple, rest)))).reshape(-1, len(controls))
+    return dataset, rest
+
+
+def parse_where(text: str) -> list[Condition]:
+    """Read comparisons of columns with numbers, joined by ``and``.
+
+    Parameters
+    ----------
+    text : str
+        Such as "c3>-4 and c1<=0"; the comparisons are ``<=``, ``>=``, ``<``, ``>``, ``==`` and ``!=``.
+
+    Returns
+    -------
+    list of Condition
+
+    Raises
+    ------
+    InputError
+        Naming the piece that is no comparison.
+
+    Examples
+    --------
+    >>> parse_where("c3>-4 and c1 <= 0")
+    [Condition(column='c3', sign='>', number=-4.0), Condition(column='c1', sign='<=', number=0.0)]
+    """
+    conditions = []
+    for piece in re.split(r"(?:^|(?<=\s))and(?=\s|$)", text):
+        found = _COMPARISON.fullmatch(piece.strip())
+        number = None if found is None else _finite(found["number"].strip())
+        if number is None:
+            raise InputError(
+                f"--where {shown(text)}: {shown(piece.strip())} is not a comparison; write COLUMN, one of "
+                f"{' '.join(_COMPARE)}, and a number, and join comparisons with 'and', as in 'g>0 and g<=1'"
+            )
+        conditions.append(Condition(found["name"], found["sign"], number))
+    return conditions
+
+
+def parse_grid(text: str, control_names: Sequence[str]) -> np.ndarray:
+    """Read a product grid.
+
+    Parameters
+    ----------
+    text : str
+        For each control NAME=LO:HI:COUNT, ends included, or NAME=VALUE, separated by commas, in any order.
+    control_names : sequence of str
+        The order of the result's columns.
+
+    Returns
+    -------
+    ndarray, shape (K, p)
+        The first control varies slowest.
+
+    Raises
+    ------
+    InputError
+        Naming the piece at fault, or where there are more than 1,000,000 points.
+
+    Examples
+    --------
+    >>> parse_grid("a=0:1:3,b=2", ["a", "b"]).tolist()
+    [[0.0, 2.0], [0.5, 2.0], [1.0, 2.0]]
+    """
+    option = f"grid {shown(text)}"
+    names = ", ".join(shown(name) for name in control_names)
+    axes: dict[str, tuple[float, float, int]] = {}
+    for piece in text.split(","):
+        name, equals, numbers = (part.strip() for part in piece.rpartition("="))
+        axis = _axis(numbers.split(":"))
+        if not equals or not name or axis is None:
+            raise InputError(
+                f"{option}: {shown(piece.strip())} is not NAME=LO:HI:COUNT or NAME=VALUE with finite "
+                f"numbers and a whole COUNT; write it as in 'g=0:3:61'"
+            )
+        if name not in control_names:
+            raise InputError(f"{option}: there is no control {shown(name)}; the controls are {names}")
+        if name in axes:
+            raise InputError(f"{option}: the control {shown(name)} is given twice; give it once")
+        low, high, count = axis
+        if count < 1 or (count == 1) != (low == high):
+            raise InputError(
+                f"{option}: {shown(piece.strip())} asks for {count} points from {low!r} to {high!r}; "
+                f"give a COUNT of at least 2 and two different ends, or one value, '{shown(name)}={low!r}'"
+            )
+        axes[name] = axis
+    for name in control_names:
+        if name not in axes:
+            raise InputError(f"{option}: the control {shown(name)} is missing; give every control of {names}")
+    size = 1
+    for _, _, count in axes.values():
+        size *= count
+    if size > MAX_GRID_POINTS:
+        raise InputError(
+            f"{option}: the grid has {size:.3g} points, more than {MAX_GRID_POINTS:,}; lower the counts"
+            if size < 10**15
+            else f"{option}: the grid has more than {MAX_GRID_POINTS:,} points; lower the counts"
+        )
+    lines = [_spaced(*axes[name]) for name in control_names]
+    return np.stack([axis.ravel() for axis in np.meshgrid(*lines, indexing="ij")], axis=1)
+
+
+def read_grid(path: str | os.PathLike[str], control_names: Sequence[str]) -> np.ndarray:
+    """Read controls from a file.
+
+    Parameters
+    ----------
+    path : path-like
+        See `read_table`; the columns may stand in any order, and others are not looked at.
+    control_names : sequence of str
+        The order of the result's columns.
+
+    Returns
+    -------
+    ndarray, shape (K, p)
+        In the order of the file's rows.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, or a control is missing or not a finite number.
+    """
+    table = read_table(path)
+    cells = _Cells(shown(path, 200), table)
+    for name in control_names:
+        cells.check_column(name)
+    return np.array([[cells.finite(row, name) for name in control_names] for row in range(len(table.rows))])
+
+
+def controls_from_at(at: str, control_names: Sequence[str], rest: np.ndarray | None) -> np.ndarray:
+    """Return the controls that ``--at`` asks for.
+
+    Parameters
+    ----------
+    at : str
+        "rest", a grid as in `parse_grid`, or the path of a file as in `read_grid`.
+    control_names : sequence of str
+        The order of the result's columns.
+    rest : ndarray, shape (K, p), or None
+        Controls of the rows that ``--where`` excluded; None if there was none.
+
+    Returns
+    -------
+    ndarray, shape (K, p)
+
+    Raises
+    ------
+    InputError
+        Where there is no rest, or the grid or the file is at fault.
+    """
+    at = at.strip()
+    if at == "rest":
+        if rest is None:
+            raise InputError(
+                "--at rest: no --where was given, so there is no rest; give --where, a grid or a file"
+            )
+        if len(rest) == 0:
+            raise InputError("--at rest: --where excluded no row; give another --where, a grid or a file")
+        return rest
+    # A file's path may hold a "=", a grid is hardly the name of a file.
+    if os.path.isfile(at):
+        return read_grid(at, control_names)
+    if "=" in at:
+        return parse_grid(at, control_names)
+    raise InputError(
+        f"--at {shown(at, 200)}: no such file; give the path of a table, a grid as in "
+        f"'{','.join(f'{shown(name)}=0:1:11' for name in control_names)}', or rest"
+    )
+
+
+class _Cells:
+    """Numbers out of a table, with messages that say where they stand."""
+
+    def __init__(self, file: str, table: Table) -> None:
+        self.file = file
+        self.table = table
+
+    def check_column(self, name: str) -> None:
+        """Refuse a column that the header lacks or names twice."""
+        count = self.table.header.count(name)
+        if count > 1:
+            raise InputError(
+                f"{self.file}: line 1, column {shown(name)}: the header names this column {count} times; "
+                f"rename or remove all but one"
+            )
+        if count == 0:
+            columns = ", ".join(shown(other) for other in self.table.header[:30])
+            more = ", ..." if len(self.table.header) > 30 else ""
+            hint = _separator_hint(self.table.header) or "correct the name or the header line"
+            raise InputError(
+                f"{self.file}: there is no column {shown(name)}; {hint}; the columns are {columns}{more}"
+            )
+
+    def check_condition(self, condition: Condition) -> None:
+        """Refuse a condition on a column that does not exist, with a word on chains such as 0 < g < 1."""
+        parts = re.split(r"<=|>=|==|!=|<|>", condition.column)
+        if condition.column not in self.table.header and len(parts) > 1:
+            raise InputError(
+                f"{self.file}: there is no column {shown(condition.column)}; write one comparison per "
+                f"'and', the column first, as in 'g>0 and g<1'"
+            )
+        self.check_column(condition.column)
+
+    def text(self, row: int, name: str) -> str:
+        """Return a cell without surrounding spaces."""
+        return self.table.rows[row][self.table.header.index(name)].strip()
+
+    def value(self, row: int, name: str) -> float:
+        """Return a finite number, or NaN for a missing one."""
+        text = self.text(row, name)
+        if not text or _NOT_A_NUMBER.fullmatch(text):
+            return float("nan")
+        number = _finite(text)
+        if number is None:
+            infinite = _INFINITE.fullmatch(text) or _NUMBER.fullmatch(text)
+            what = "is infinite" if infinite else "is not a number"
+            advice = "give a finite number" if infinite else "write a number such as 0.5 or -1e-3"
+            raise InputError(
+                f"{self._place(row, name)}{shown(text)} {what}; {advice}, or leave the cell of a "
+                f"missing output empty"
+            )
+        return number
+
+    def finite(self, row: int, name: str) -> float:
+        """Return a number that must not be missing."""
+        number = self.value(row, name)
+        if np.isnan(number):
+            raise InputError(
+                f"{self._place(row, name)}the cell is empty or NaN, but a control, and a column in "
+                f"--where, needs a number in every row; fill it in or remove the row"
+            )
+        return number
+
+    def positive(self, row: int, name: str) -> float:
+        """Return an error."""
+        number = self.value(row, name)
+        if not number > 0:
+            what = "is empty or NaN" if np.isnan(number) else f"is {number!r}"
+            raise InputError(
+                f"{self._place(row, name)}the error {what}; an error must be positive and finite wherever "
+                f"its output is given, so correct it, or write - in --errors if none is known"
+            )
+        return number
+
+    def satisfies(self, row: int, conditions: Sequence[Condition]) -> bool:
+        """Return whether all conditions hold; each column must be a number even if an earlier one fails."""
+        held = [_COMPARE[sign](self.finite(row, name), number) for name, sign, number in conditions]
+        return all(held)
+
+    def _place(self, row: int, name: str) -> str:
+        return f"{self.file}: line {self.table.lines[row]}, column {shown(name)}: "
+
+
+def _text(path: str | os.PathLike[str], file: str) -> str:
+    """Return the text of a file."""
+    try:
+        raw = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{file}: the file cannot be read ({reason}); check the path") from None
+    advice = "save the table as CSV in UTF-8"
+    if b"\0" in raw:
+        line = raw[: raw.index(b"\0")].count(b"\n") + 1
+        raise InputError(f"{file}: line {line}: there is a NUL byte, so this is no text in UTF-8; {advice}")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{file}: line {line}: the text is not UTF-8; {advice}") from None
+
+
+def _records(text: str, file: str) -> list[tuple[int, list[str]]]:
+    """Return the line on which each record begins, and its cells."""
+    # strict: a quote that is never closed would otherwise swallow the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    records = []
+    line = 1
+    try:
+        for cells in reader:
+            records.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{file}: line {line}: the line cannot be read ({error}); check its quotes"
+        ) from None
+    return records
+
+
+def _is_blank(cells: list[str]) -> bool:
+    return len(cells) <= 1 and not "".join(cells).strip()
+
+
+def _count(cells: list[str]) -> str:
+    return "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+
+
+def _separator_hint(header: list[str]) -> str:
+    """Return advice where the table seems not to be separated by commas, else an empty text."""
+    if len(header) == 1:
+        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+            if separator in header[0]:
+                return f"the columns seem to be separated by {name}, so save the table with commas"
+    return ""
+
+
+def _error_columns(
+    file: str, errors: Sequence[str | None] | None, outputs: list[str], long: tuple[str, str] | None
+) -> list[str | None]:
+    """Return the column of each output's errors, None where there is none."""
+    names = [None if name is None or name.strip() == _NO_ERROR else name.strip() for name in errors or ()]
+    if not names:
+        return [None] * len(outputs)
+    if long is not None and len(names) == 1:
+        names = names * len(outputs)
+    if len(names) != len(outputs):
+        raise InputError(
+            f"{file}: --errors names {len(names)} columns for {len(outputs)} outputs; give one per output in "
+            f"the same order, - for none"
+        )
+    if long is not None and len(set(names) - {None}) > 1:
+        given = ", ".join(shown(name) for name in dict.fromkeys(names) if name is not None)
+        raise InputError(
+            f"{file}: --errors names {given}, but a long table has one column of errors; give one"
+        )
+    return names
+
+
+def _check_roles(
+    file: str,
+    controls: list[str],
+    outputs: list[str],
+    error_columns: list[str | None],
+    long: tuple[str, str] | None,
+) -> None:
+    """Refuse a column with two roles, or no control or output at all."""
+    if not controls or not outputs:
+        what = "--controls" if not controls else "--outputs"
+        raise InputError(f"{file}: {what} names no column; name at least one")
+    columns = [*controls, *(outputs if long is None else long)]
+    # Outputs of a long table are no columns, but they must not be named twice or like a control.
+    for names in (columns, [*controls, *outputs]):
+        for name in names:
+            if not name:
+                raise InputError(f"{file}: an option names a column without a name; remove the empty entry")
+            if names.count(name) > 1:
+                raise InputError(f"{file}: column {shown(name)}: the options name it twice; name it once")
+    for name in error_columns:
+        if name in columns:
+            raise InputError(
+                f"{file}: column {shown(name)}: --errors names it, and so does another option; "
+                f"give each its own"
+            )
+        if name == "":
+            raise InputError(f"{file}: --errors has an empty entry; write - for an output without errors")
+
+
+def _finite(text: str) -> float | None:
+    """Return the finite number that a text is, or None."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return number if np.isfinite(number) else None
+
+
+def _axis(texts: list[str]) -> tuple[float, float, int] | None:
+    """Return lowest, highest and count of one control of a grid, or None where it is malformed."""
+    texts = [text.strip() for text in texts]
+    if len(texts) == 1:
+        value = _finite(texts[0])
+        return None if value is None else (value, value, 1)
+    # More digits than that are too many points, and Python refuses to convert thousands of digits.
+    if len(texts) != 3 or not re.fullmatch(r"[0-9]{1,18}", texts[2]):
+        return None
+    low, high = _finite(texts[0]), _finite(texts[1])
+    return None if low is None or high is None else (low, high, int(texts[2]))
+
+
+def _spaced(low: float, high: float, count: int) -> np.ndarray:
+    # Twice the halves, since the distance of two large numbers of opposite signs may overflow.
+    return 2 * np.linspace(low / 2, high / 2, count)

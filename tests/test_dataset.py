@@ -1,0 +1,315 @@
+"""Datasets: what they refuse, what they keep, and where their controls end."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayes_pmm.data import Dataset, _in_full_hull, _is_mixture, shown
+from bayes_pmm.errors import InputError
+
+NAN, INF = float("nan"), float("inf")
+
+
+def good(**changes):
+    fields = {
+        "controls": [[0.0, 1.0], [1.0, 1.0], [2.0, 3.0]],
+        "values": [[1.0, NAN], [2.0, 5.0], [3.0, 6.0]],
+        "errors": [[0.1, NAN], [0.2, 0.0], [0.3, 0.0]],
+        "control_names": ["a", "b"],
+        "output_names": ["E0", "E1"],
+    }
+    return fields | changes
+
+
+def test_what_is_given_comes_back_in_float64_and_read_only():
+    data = Dataset(**good())
+    assert (data.n_rows, data.n_controls, data.n_outputs, data.n_observed) == (3, 2, 2, 5)
+    assert data.control_names == ("a", "b")
+    np.testing.assert_array_equal(data.mask, [[True, False], [True, True], [True, True]])
+    np.testing.assert_array_equal(data.errors, [[0.1, 0.0], [0.2, 0.0], [0.3, 0.0]])
+    np.testing.assert_allclose(data.rms_errors, [np.sqrt((0.01 + 0.04 + 0.09) / 3), 0.0], rtol=1e-15)
+    for array in (data.controls, data.values, data.errors):
+        assert array.dtype == np.float64
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 1.0
+
+
+def test_later_changes_to_the_users_arrays_do_not_reach_it():
+    controls = np.array([[0.0], [1.0]])
+    data = Dataset(controls, np.array([[1.0], [2.0]]), None, ["g"], ["E0"])
+    controls[0, 0] = 7.0
+    assert data.controls[0, 0] == 0.0
+    np.testing.assert_array_equal(data.errors, np.zeros((2, 1)))
+
+
+def test_rms_of_errors_counts_only_observed_rows_and_does_not_overflow():
+    data = Dataset([[0.0], [1.0], [2.0]], [[1.0], [NAN], [2.0]], [[3e200], [9e300], [4e200]], ["g"], ["E"])
+    np.testing.assert_allclose(data.rms_errors, [5e200 / np.sqrt(2)], rtol=1e-14)
+
+
+BAD = {
+    "control missing": ({"controls": [[0, 1], [NAN, 1], [2, 3]]}, ["row 1", "column a", "missing"]),
+    "control infinite": ({"controls": [[0, 1], [1, 1], [2, -INF]]}, ["row 2", "column b", "infinite"]),
+    "control constant": ({"controls": [[0, 1], [1, 1], [2, 1]]}, ["column b", "constant", "1.0"]),
+    "control constant where observed": (
+        {"controls": [[0, 1], [0, 2], [2, 3]], "values": [[1, 2], [3, 4], [NAN, NAN]], "errors": None},
+        ["column a", "constant"],
+    ),
+    "no control": ({"controls": np.zeros((3, 0)), "control_names": []}, ["no controls"]),
+    "no output": ({"values": np.zeros((3, 0)), "output_names": [], "errors": None}, ["no outputs"]),
+    "control twice": ({"control_names": ["a", "a"]}, ["column a", "twice"]),
+    "output twice": ({"output_names": ["E0", "E0"]}, ["column E0", "twice"]),
+    "control is output": ({"output_names": ["E0", "a"]}, ["column a", "twice"]),
+    "name empty": ({"output_names": ["E0", ""]}, ["column ''", "not empty"]),
+    "name no text": ({"output_names": ["E0", 3]}, ["column 3"]),
+    "controls flat": ({"controls": [0.0, 1.0, 2.0]}, ["controls", "(N, 2)", "(3,)"]),
+    "names missing": ({"control_names": ["a"]}, ["controls", "(N, 1)", "(3, 2)"]),
+    "values short": ({"values": [[1, 2], [3, 4]]}, ["outputs", "(3, 2)", "(2, 2)"]),
+    "errors flat": ({"errors": [0.1, 0.1]}, ["errors", "(3, 2)", "(2,)"]),
+    "labels short": ({"row_labels": ["line 2"]}, ["row_labels", "expected 3, got 1"]),
+    "ragged": ({"values": [[1, 2], [3], [4, 5]]}, ["outputs", "rectangular"]),
+    "text": ({"values": [["1", "2"], ["3", "4"], ["5", "6"]]}, ["outputs", "real numbers"]),
+    "complex": ({"values": np.ones((3, 2)) * 1j}, ["outputs", "real numbers"]),
+    "value infinite": ({"values": [[1, 2], [3, INF], [4, 5]]}, ["row 1", "column E1", "infinite"]),
+    "output missing": ({"values": [[1, NAN], [3, NAN], [4, NAN]]}, ["column E1", "every value"]),
+    "error negative": ({"errors": [[0.1, 0], [-0.2, 0], [1, 0]]}, ["row 1", "column E0", "-0.2"]),
+    "error zero": ({"errors": [[0.1, 0], [0.0, 0], [1, 0]]}, ["row 1", "column E0", "is 0.0"]),
+    "error infinite": ({"errors": [[0.1, 0], [0.1, 0], [1, INF]]}, ["row 1", "column E1", "is 0.0"]),
+    "errors all infinite": ({"errors": [[0.1, 0], [0.1, INF], [1, INF]]}, ["row 1", "column E1", "is inf"]),
+    "error missing": ({"errors": [[0.1, 0], [0.1, 0], [NAN, 0]]}, ["row 2", "column E0", "missing"]),
+    "transposed": (
+        {
+            "controls": [[0, 1], [1, 2]],
+            "values": np.ones((2, 3)),
+            "errors": None,
+            "output_names": list("xyz"),
+        },
+        ["fewer rows (2) than outputs (3)", "transpose"],
+    ),
+    "no rows": ({"controls": np.zeros((0, 2)), "values": np.zeros((0, 2)), "errors": None}, ["rows (0)"]),
+    "named by the reader": (
+        {
+            "values": [[1, 2], [3, INF], [4, 5]],
+            "source": "t.csv",
+            "row_labels": ["line 2", "line 4", "line 5"],
+        },
+        ["t.csv: line 4, column E1: "],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_line(case):
+    changes, words = BAD[case]
+    with pytest.raises(InputError) as caught:
+        Dataset(**good(**changes))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_columns_keep_their_order_and_errors_find_their_output():
+    data = Dataset.from_columns(
+        {"b": [1, 2, 3], "a": [0.0, 1.0, 5.0]},
+        {"E1": [1.0, None, 3.0], "E0": [4.0, 5.0, 6.0], "r": np.ma.masked_equal([7.0, -1.0, 9.0], -1.0)},
+        {"E0": 0.5, "r": [0.1, 0.2, 0.3]},
+    )
+    assert data.control_names == ("b", "a")
+    assert data.output_names == ("E1", "E0", "r")
+    np.testing.assert_array_equal(data.controls, [[1, 0], [2, 1], [3, 5]])
+    np.testing.assert_array_equal(data.values, [[1, 4, 7], [NAN, 5, NAN], [3, 6, 9]])
+    np.testing.assert_array_equal(data.errors, [[0, 0.5, 0.1], [0, 0.5, 0], [0, 0.5, 0.3]])
+
+
+BAD_COLUMNS = {
+    "no control": (({}, {"E": [1, 2]}), ["no controls"]),
+    "no output": (({"g": [1, 2]}, {}), ["no controls or no outputs"]),
+    "lengths": (({"g": [1, 2, 3]}, {"E": [1, 2]}), ["output E", "expected 3", "(2,)"]),
+    "scalar output": (({"g": [1, 2]}, {"E": 1.0}), ["output E", "expected 2"]),
+    "error of nothing": (({"g": [1, 2]}, {"E": [1, 2]}, {"F": 0.1}), ["error F", "no such output", "E"]),
+    "error length": (({"g": [1, 2]}, {"E": [1, 2]}, {"E": [0.1]}), ["error E", "expected 2"]),
+    "error negative": (({"g": [1, 2]}, {"E": [1, 2]}, {"E": -0.1}), ["row 0", "column E", "-0.1"]),
+    "text": (({"g": ["x", "y"]}, {"E": [1, 2]}), ["control g", "real numbers"]),
+    "table": (({"g": [[1, 2], [3, 4]]}, {"E": [1, 2]}), ["control g", "(2, 2)"]),
+    "newline in a name": (({"g\nh": [1, 1]}, {"E": [1, 2]}), ["column 'g\\nh'", "constant"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COLUMNS)
+def test_bad_columns_are_refused_in_one_line(case):
+    arguments, words = BAD_COLUMNS[case]
+    with pytest.raises(InputError) as caught:
+        Dataset.from_columns(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+def test_selected_rows_keep_their_names_in_messages():
+    data = Dataset.from_columns({"g": [0.0, 1, 2, 3]}, {"E": [1.0, 2, NAN, 4]}, {"E": [0.1, 0.2, 0, 0.4]})
+    part = data.select([3, 1])
+    np.testing.assert_array_equal(part.controls, [[3.0], [1.0]])
+    np.testing.assert_array_equal(part.errors, [[0.4], [0.2]])
+    assert part.row_labels == ("row 3", "row 1")
+    assert part.select(np.array([True, True])).row_labels == ("row 3", "row 1")
+    with pytest.raises(InputError, match="every value is missing"):
+        data.select([2])
+    with pytest.raises(InputError, match="constant"):
+        data.select([1])
+
+
+def test_extrapolated_in_one_control_is_outside_the_rows_with_the_output():
+    data = Dataset.from_columns(
+        {"g": [0.0, 1e-3, 2e-3, 4e-3]},
+        {"E0": [1.0, 2, 3, 4], "E1": [NAN, 2, 3, NAN], "E2": [1, NAN, NAN, NAN]},
+    )
+    grid = np.array([[-1e-9], [0.0], [-1e-13], [5e-4], [1e-3], [1.5e-3], [2e-3], [3e-3], [4e-3], [4.1e-3]])
+    inside = ~data.extrapolated(grid)
+    np.testing.assert_array_equal(np.flatnonzero(inside[:, 0]), [1, 2, 3, 4, 5, 6, 7, 8])
+    np.testing.assert_array_equal(np.flatnonzero(inside[:, 1]), [4, 5, 6])
+    np.testing.assert_array_equal(np.flatnonzero(inside[:, 2]), [1, 2])
+    assert data.extrapolated(np.zeros((0, 1))).shape == (0, 3)
+
+
+def square(n, side=11):
+    axes = np.meshgrid(*[np.linspace(0, 1, side)] * n, indexing="ij")
+    return np.stack([axis.ravel() for axis in axes], axis=1)
+
+
+@pytest.mark.parametrize("p", [2, 3])
+def test_extrapolated_outside_a_simplex_whatever_the_units(p):
+    unit, offset = 10.0 ** np.arange(-6, 12, 6)[:p], np.array([5.0, -3e3, 1e12])[:p]
+    corners = np.concatenate([np.zeros((1, p)), np.eye(p)])
+    data = Dataset(corners * unit + offset, np.ones((p + 1, 1)), None, [f"c{i}" for i in range(p)], ["E"])
+    # Off the face Σ c = 1 by a little, where rounding cannot decide.
+    points = square(p) * 0.97
+    outside = data.extrapolated(points * unit + offset)[:, 0]
+    np.testing.assert_array_equal(outside, points.sum(axis=1) > 1)
+    assert outside.any()
+    assert not outside.all()
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 6])
+def test_training_points_and_mixtures_are_inside_and_points_beyond_are_not(p):
+    rng = np.random.default_rng(p)
+    controls = rng.normal(size=(25, p)) * 10.0 ** rng.integers(-6, 6, size=p)
+    data = Dataset(controls, np.ones((25, 1)), None, [f"c{i}" for i in range(p)], ["E"])
+    pairs = (controls[:-1] + controls[1:]) / 2
+    mixtures = rng.dirichlet(np.full(25, 0.1), size=20) @ controls
+    # The farthest point in any direction is a corner: beyond it lies nothing.
+    scaled = (controls - controls.mean(axis=0)) / np.ptp(controls, axis=0)
+    corner = controls[np.argmax(np.linalg.norm(scaled, axis=1))]
+    beyond = controls.mean(axis=0) + (corner - controls.mean(axis=0)) * (1 + 1e-6)
+    assert not data.extrapolated(controls).any()
+    assert not data.extrapolated(pairs).any()
+    assert not data.extrapolated(mixtures).any()
+    assert data.extrapolated(beyond[None, :]).all()
+
+
+def test_collinear_points_in_two_controls():
+    t = np.linspace(0.0, 1.0, 7)[:, None]
+    data = Dataset(np.hstack([t, 1e3 * t / 3]), np.ones((7, 1)), None, ["a", "b"], ["E"])
+    on_line = np.array([0.0, 0.05, 0.9, 1.0])[:, None]
+    assert not data.extrapolated(np.hstack([on_line, 1e3 * on_line / 3])).any()
+    assert data.extrapolated([[1.001, 1001 / 3], [-0.001, -1 / 3], [0.5, 500 / 3 + 0.01], [0.5, 160.0]]).all()
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_flat_points_in_three_controls(rank):
+    rng = np.random.default_rng(rank)
+    plane = rng.normal(size=(rank, 3))
+    flat = rng.uniform(size=(12, rank))
+    data = Dataset(flat @ plane, np.ones((12, 1)), None, list("abc"), ["E"])
+    normal = np.linalg.svd(plane)[2][-1]
+    inside = rng.dirichlet(np.ones(12), size=15) @ flat @ plane
+    assert not data.extrapolated(flat @ plane).any()
+    assert not data.extrapolated(inside).any()
+    assert data.extrapolated(inside + 1e-4 * normal).all()
+    assert data.extrapolated((flat + 2) @ plane).all()
+
+
+def test_an_output_seen_at_two_points_only_has_a_segment_for_a_hull():
+    data = Dataset.from_columns(
+        {"a": [0, 1, 0, 1], "b": [0, 0, 1, 1]}, {"E0": [1, 2, 3, 4], "E1": [1, NAN, NAN, 4]}
+    )
+    points = [[0.5, 0.5], [0.5, 0.4], [1, 1], [1, 0], [1.1, 1.1]]
+    np.testing.assert_array_equal(data.extrapolated(points)[:, 0], [False, False, False, False, True])
+    np.testing.assert_array_equal(data.extrapolated(points)[:, 1], [False, True, False, True, True])
+
+
+@pytest.mark.parametrize("p", [2, 3, 4])
+def test_facets_and_linear_programs_agree(p):
+    rng = np.random.default_rng(p)
+    trained, points = rng.uniform(size=(20, p)), rng.uniform(size=(60, p))
+    by_facets = _in_full_hull(trained, points)
+    assert by_facets.any()
+    assert not by_facets.all()
+    np.testing.assert_array_equal(by_facets, [_is_mixture(trained, point) for point in points])
+
+
+def test_controls_near_the_largest_float_do_not_overflow():
+    data = Dataset.from_columns({"a": [-1.7e308, 1.7e308], "b": [1e-300, 2e-300]}, {"E": [1, 2]})
+    points = [[0.0, 1.5e-300], [0.0, 1.0], [1.7e308, 2e-300], [-1.7e308, 2e-300]]
+    np.testing.assert_array_equal(data.extrapolated(points)[:, 0], [False, True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([0.5, 0.5], "expected shape (K, 2), got (2,)"),
+        ([[0.5]], "expected shape (K, 2), got (1, 1)"),
+        ([[0.5, 0.5], [NAN, 0.5]], "row 1, column a: nan"),
+        ([["x", "y"]], "real numbers"),
+    ],
+)
+def test_bad_new_controls_are_refused(points, words):
+    data = Dataset.from_columns({"a": [0, 1], "b": [0, 1]}, {"E": [1, 2]})
+    with pytest.raises(InputError, match=re.escape(words)):
+        data.extrapolated(points)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(
+    st.integers(1, 3).flatmap(
+        lambda p: st.tuples(
+            st.lists(st.lists(st.floats(), min_size=p, max_size=p), min_size=1, max_size=6),
+            st.lists(st.floats(), min_size=6, max_size=6),
+            st.lists(st.floats(), min_size=6, max_size=6),
+        )
+    )
+)
+def test_any_numbers_make_a_dataset_or_an_input_error(drawn):
+    controls, values, errors = drawn
+    n, p = len(controls), len(controls[0])
+    try:
+        data = Dataset(
+            controls,
+            np.array(values[:n])[:, None],
+            np.array(errors[:n])[:, None],
+            [f"c{i}" for i in range(p)],
+            ["E"],
+        )
+    except InputError:
+        return
+    assert np.isfinite(data.controls).all()
+    assert np.isfinite(data.errors).all()
+    assert np.isfinite(data.rms_errors).all()
+    observed = data.mask[:, 0]
+    assert not data.extrapolated(data.controls)[observed].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("E 0", "E 0"),
+        (" E", "' E'"),
+        ("", "''"),
+        ("a\u2028b", "'a\\u2028b'"),
+        ("x" * 99, f"{'x' * 30}...{'x' * 27}"),
+    ],
+)
+def test_names_are_shown_in_one_short_line(text, expected):
+    assert shown(text) == expected

@@ -1,0 +1,510 @@
+"""Tables, conditions and grids as users write them: read right, or refused in one line that helps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.tables import (
+    Condition,
+    controls_from_at,
+    parse_grid,
+    parse_where,
+    read_dataset,
+    read_grid,
+    read_table,
+)
+
+NAN = float("nan")
+PLAIN = "g,E0,E1,s0,note\n0,1,2,.1,x\n1,3,4,.2,y\n2,5,6,.3,z\n"
+LONG = "g,which,value,err\n0,E0,1,.1\n0,E1,2,.2\n1,E0,3,.3\n1,other,x,y\n2,E1,,\n2,E1,5,.5\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(content, name="t.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def message_of(function, *args, **kwargs):
+    with pytest.raises(InputError) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert message.isprintable(), message
+    return message
+
+
+# --- good tables
+
+
+def test_a_plain_table_is_read_in_the_order_of_the_options(table):
+    data, rest = read_dataset(table(PLAIN), ["g"], ["E1", "E0"], ["-", "s0"])
+    assert rest is None
+    assert data.control_names == ("g",)
+    assert data.output_names == ("E1", "E0")
+    np.testing.assert_array_equal(data.controls, [[0], [1], [2]])
+    np.testing.assert_array_equal(data.values, [[2, 1], [4, 3], [6, 5]])
+    np.testing.assert_array_equal(data.errors, [[0, 0.1], [0, 0.2], [0, 0.3]])
+    assert data.row_labels == ("line 2", "line 3", "line 4")
+
+
+SAME = {
+    "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "windows": PLAIN.replace("\n", "\r\n"),
+    "old mac": PLAIN.replace("\n", "\r"),
+    "no newline at the end": PLAIN.rstrip("\n"),
+    "blank lines at the end": PLAIN + "\n  \n\r\n",
+    "spaces": PLAIN.replace(",", " ,  "),
+    "tabs around": PLAIN.replace(",", "\t,\t"),
+    "quotes": '"g", "E0","E1","s0","no,te"\n"0","1", "2",".1","x\ny"\n1,3,4,.2,","\n2,5,6,.3,""""\n',
+    "exponents": PLAIN.replace("\n1,3,", "\n+1.,30e-1,").replace(",5,6,", ",.5E+1,6.0,"),
+    "accents": PLAIN.replace("note", "größe"),
+    "duplicates that nobody uses": "x,g,E0,E1,s0,x\n,0,1,2,.1,\na,1,3,4,.2,b\n1,2,5,6,.3,2\n",
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_ways_of_writing_the_same_table(table, case):
+    reference, _ = read_dataset(table(PLAIN, "reference.csv"), ["g"], ["E0", "E1"], ["s0", "-"])
+    data, _ = read_dataset(table(SAME[case]), ["g"], ["E0", "E1"], ["s0", "-"])
+    np.testing.assert_array_equal(data.controls, reference.controls)
+    np.testing.assert_array_equal(data.values, reference.values)
+    np.testing.assert_array_equal(data.errors, reference.errors)
+
+
+def test_names_with_spaces_commas_and_unicode(table):
+    path = table('"γ, Δ",E (MeV)\n0,1\n1,2\n')
+    data, _ = read_dataset(path, ["γ, Δ"], ["E (MeV)"])
+    assert data.control_names + data.output_names == ("γ, Δ", "E (MeV)")
+
+
+def test_missing_cells_and_rows_without_any_output(table):
+    text = "g,E0,E1,s\n0,,nan,\n1,NaN,2,.1\n2,3, ,?\n3,-NAN,5,.2\n"
+    data, _ = read_dataset(table(text), ["g"], ["E0", "E1"], [None, "s"])
+    np.testing.assert_array_equal(data.controls, [[1], [2], [3]])
+    np.testing.assert_array_equal(data.values, [[NAN, 2], [3, NAN], [NAN, 5]])
+    np.testing.assert_array_equal(data.errors, [[0, 0.1], [0, 0], [0, 0.2]])
+    assert data.row_labels == ("line 3", "line 4", "line 5")
+
+
+def test_columns_that_no_option_names_are_never_looked_at(table):
+    text = "junk,g,,E0,\n1_0,0,inf,1,x\n,1,nan,2,\n"
+    data, _ = read_dataset(table(text), ["g"], ["E0"])
+    np.testing.assert_array_equal(data.values, [[1], [2]])
+
+
+def test_where_splits_the_table_and_rest_keeps_rows_without_outputs(table):
+    text = "a,b,E\n0,1,1\n1,2,\n2,3,FAILED\n3,1,4\n4,0,5\n5,9,6\n"
+    data, rest = read_dataset(table(text), ["b", "a"], ["E"], where="a>2.5 and b<=1")
+    np.testing.assert_array_equal(data.controls, [[1, 3], [0, 4]])
+    np.testing.assert_array_equal(rest, [[1, 0], [2, 1], [3, 2], [9, 5]])
+
+
+def test_where_that_keeps_everything_leaves_an_empty_rest(table):
+    _, rest = read_dataset(table(PLAIN), ["g"], ["E0"], where="g<9")
+    assert rest.shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [("n<2", [1]), ("n<=2", [1, 2]), ("n>2", [3]), ("n>=2", [2, 3]), ("n==2", [2]), ("n!=2", [1, 3])],
+)
+def test_each_comparison(table, where, kept):
+    text = "n,a,E\n" + "".join(f"{n},{a},{n}\n" for n in (1, 2, 3) for a in (0, 1))
+    data, _ = read_dataset(table(text), ["a"], ["E"], where=where)
+    assert sorted(set(data.values[:, 0])) == kept
+
+
+def test_a_long_table_has_a_row_per_value(table):
+    data, rest = read_dataset(table(LONG), ["g"], ["E1", "E0"], ["err"], long=("which", "value"))
+    assert rest is None
+    assert data.output_names == ("E1", "E0")
+    np.testing.assert_array_equal(data.controls, [[0], [0], [1], [2]])
+    np.testing.assert_array_equal(data.values, [[NAN, 1], [2, NAN], [NAN, 3], [5, NAN]])
+    np.testing.assert_array_equal(data.errors, [[0, 0.1], [0.2, 0], [0, 0.3], [0.5, 0]])
+
+
+def test_a_long_tables_errors_may_be_known_for_one_output_only(table):
+    data, _ = read_dataset(table(LONG), ["g"], ["E1", "E0"], ["-", "err"], long=("which", "value"))
+    np.testing.assert_array_equal(data.errors, [[0, 0.1], [0, 0], [0, 0.3], [0, 0]])
+
+
+def test_a_long_tables_rest_has_each_point_once(table):
+    text = "g,w,v\n" + "".join(f"{g},{w},{g}\n" for g in (3, 1, 2, 0) for w in ("p", "q", "r"))
+    data, rest = read_dataset(table(text), ["g"], ["p", "q"], where="g<2", long=("w", "v"))
+    np.testing.assert_array_equal(data.controls, [[1], [1], [0], [0]])
+    np.testing.assert_array_equal(rest, [[3], [2]])
+
+
+def test_lines_are_counted_as_an_editor_does(table):
+    found = read_table(table('a,b\n"x\ny",1\n\n2,3\n'.replace("\n\n", "\n")))
+    assert found.lines == [2, 4]
+    assert found.header == ["a", "b"]
+    assert found.rows == [["x\ny", "1"], ["2", "3"]]
+
+
+# --- bad tables
+
+BAD_FILES = {
+    "empty": ("", ["empty"]),
+    "byte order mark only": (b"\xef\xbb\xbf", ["empty"]),
+    "blank": ("\n\n", ["empty"]),
+    "header only": ("g,E0\n", ["no row below the header"]),
+    "blank first line": ("\ng,E0\n0,1\n", ["line 1", "blank", "column names"]),
+    "blank line inside": ("g,E0\n0,1\n\n1,2\n", ["line 3", "blank"]),
+    "short row": ("g,E0\n0,1\n1\n", ["line 3", "1 cell ", "header has 2"]),
+    "long row": ("g,E0\n0,1\n1,2,3\n", ["line 3", "3 cells", "header has 2"]),
+    "long row after a cell of two lines": ('g,E0\n0,"1\n"\n1,2,3\n', ["line 4", "3 cells"]),
+    "latin 1": ("g,E0\n0,1\n1,ö\n".encode("latin-1"), ["line 3", "not UTF-8", "save"]),
+    "utf 16": (PLAIN.encode("utf-16-le"), ["line 1", "NUL"]),
+    "nul": (b"g,E0\n0,1\n1,\x002\n", ["line 3", "NUL"]),
+    "open quote": ('g,E0\n0,"1\n1,2\n', ["line 2", "cannot be read", "quotes"]),
+    "text after a quote": ('g,E0\n0,1\n1,"2"x\n', ["line 3", "cannot be read", "quotes"]),
+    "huge cell": ("g,E0\n0," + "1" * 200_000 + "\n", ["line 2", "cannot be read"]),
+    "semicolons": ("g;E0\n0,5;1\n", ["line 2", "semicolons", "commas"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_files_that_are_no_table_are_refused(table, case):
+    content, words = BAD_FILES[case]
+    path = table(content)
+    message = message_of(read_table, path)
+    assert message.startswith(f"{path}: ")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "", "a\0b", "x" * 5000])
+def test_paths_that_cannot_be_read_are_refused(tmp_path, name):
+    message = message_of(read_table, f"{tmp_path}/{name}")
+    assert "cannot be read" in message
+    assert "check the path" in message
+
+
+WIDE = {"controls": ["g"], "outputs": ["E0", "E1"]}
+BAD_DATA = {
+    "no such control": (PLAIN, {"controls": ["h"]}, ["no column h", "g, E0, E1, s0, note"]),
+    "no such output": (PLAIN, {"outputs": ["E7"]}, ["no column E7", "g, E0"]),
+    "no such error": (PLAIN, {"errors": ["s0", "s7"]}, ["no column s7"]),
+    "case": (PLAIN, {"controls": ["G"]}, ["no column G"]),
+    "semicolons": ("g;E0;E1\n0;1;2\n", {}, ["no column g", "semicolons"]),
+    "tabs": ("g\tE0\tE1\n0\t1\t2\n", {}, ["no column g", "tabs"]),
+    "no header": ("0,1,2\n1,2,3\n", {}, ["no column g", "header line"]),
+    "used twice": ("g,E0,E1, E0\n0,1,2,3\n1,2,3,4\n", {}, ["line 1", "column E0", "2 times"]),
+    "control twice": (PLAIN, {"controls": ["g", "g"]}, ["column g", "twice"]),
+    "output twice": (PLAIN, {"outputs": ["E0", "E0"]}, ["column E0", "twice"]),
+    "control is output": (PLAIN, {"outputs": ["E0", "g"]}, ["column g", "twice"]),
+    "error is output": (PLAIN, {"errors": ["E1", "-"]}, ["column E1", "--errors", "another option"]),
+    "no controls": (PLAIN, {"controls": []}, ["--controls", "at least one"]),
+    "no outputs": (PLAIN, {"outputs": []}, ["--outputs", "at least one"]),
+    "empty name": (PLAIN, {"outputs": ["E0", " "]}, ["without a name"]),
+    "empty error name": (PLAIN, {"errors": ["s0", ""]}, ["--errors", "empty entry"]),
+    "errors too few": (PLAIN, {"errors": ["s0"]}, ["--errors names 1", "2 outputs"]),
+    "control empty": ("g,E0,E1\n0,1,2\n,3,4\n", {}, ["line 3, column g", "empty", "remove"]),
+    "control nan": ("g,E0,E1\n0,1,2\nNaN,3,4\n", {}, ["line 3, column g", "NaN"]),
+    "control infinite": ("g,E0,E1\n0,1,2\n-inf,3,4\n", {}, ["line 3, column g", "-inf is infinite"]),
+    "control text": ("g,E0,E1\n0,1,2\nlow,3,4\n", {}, ["line 3, column g", "low is not a number"]),
+    "control of a row without outputs": ("g,E0,E1\n0,1,2\n1,3,4\nx,,\n", {}, ["line 4, column g"]),
+    "control constant": ("g,E0,E1\n1,1,2\n1,3,4\n", {}, ["column g", "constant"]),
+    "output text": ("g,E0,E1\n0,1,2\n1,n/a,4\n", {}, ["line 3, column E0", "n/a is not a number", "empty"]),
+    "output underscore": ("g,E0,E1\n0,1,2\n1,1_000,4\n", {}, ["line 3, column E0", "1_000 is not"]),
+    "output hexadecimal": ("g,E0,E1\n0,1,2\n1,0x10,4\n", {}, ["line 3, column E0", "0x10 is not"]),
+    "output in other digits": ("g,E0,E1\n0,1,2\n1,٣,4\n", {}, ["line 3, column E0", "is not a number"]),
+    "output decimal comma": ('g,E0,E1\n0,1,2\n1,"1,5",4\n', {}, ["line 3, column E0", "1,5 is not"]),
+    "output with a newline": ('g,E0,E1\n0,1,2\n1,"1\n5",4\n', {}, ["line 3, column E0", "'1\\n5' is not"]),
+    "output infinite": ("g,E0,E1\n0,1,2\n1,Infinity,4\n", {}, ["line 3, column E0", "Infinity is infinite"]),
+    "output too large": ("g,E0,E1\n0,1,2\n1,1e999,4\n", {}, ["line 3, column E0", "1e999 is infinite"]),
+    "output complex": ("g,E0,E1\n0,1,2\n1,1+2j,4\n", {}, ["line 3, column E0", "1+2j is not"]),
+    "output missing": ("g,E0,E1\n0,1,\n1,2,\n", {}, ["column E1", "missing in every row;"]),
+    "all missing": ("g,E0,E1\n0,,\n1,,\n", {}, ["column E0", "missing in every row;"]),
+    "output missing where kept": (
+        "g,E0,E1\n0,1,\n1,2,\n2,3,4\n",
+        {"where": "g<2"},
+        ["column E1", "every row that --where keeps"],
+    ),
+    "fewer rows than outputs": ("g,E0,E1\n0,1,2\n", {}, ["fewer rows (1) than outputs (2)"]),
+    "error empty": ("g,E0,E1,s\n0,1,2,.1\n1,3,4,\n", {"errors": ["s", "-"]}, ["line 3, column s", "empty"]),
+    "error zero": ("g,E0,E1,s\n0,1,2,.1\n1,3,4,0\n", {"errors": ["s", "-"]}, ["line 3, column s", "is 0.0"]),
+    "errors all zero": (
+        "g,E0,E1,s\n0,1,2,0\n1,3,4,0\n",
+        {"errors": ["s", "-"]},
+        ["line 2, column s", "--errors"],
+    ),
+    "error negative": (
+        "g,E0,E1,s\n0,1,2,-1\n1,3,4,1\n",
+        {"errors": ["-", "s"]},
+        ["line 2, column s", "-1.0"],
+    ),
+    "error infinite": (
+        "g,E0,E1,s\n0,1,2,inf\n1,3,4,1\n",
+        {"errors": ["-", "s"]},
+        ["line 2, column s", "inf"],
+    ),
+    "error text": (
+        "g,E0,E1,s\n0,1,2,small\n1,3,4,1\n",
+        {"errors": ["-", "s"]},
+        ["line 2, column s", "small"],
+    ),
+    "where keeps nothing": (PLAIN, {"where": "g>7"}, ["--where g>7", "no row"]),
+    "where names no column": (PLAIN, {"where": "h>7"}, ["no column h"]),
+    "where chain": (PLAIN, {"where": "0<g<7"}, ["no column 0<g", "one comparison per 'and'"]),
+    "where on text": (PLAIN, {"where": "g>=0 and note<7"}, ["line 2, column note", "x is not a number"]),
+    "where on text after a failed one": (PLAIN, {"where": "g>1 and note<7"}, ["line 2, column note"]),
+    "where on a gap": ("g,E0,E1\n0,1,2\n1,,4\n", {"where": "E0>0"}, ["line 3, column E0", "--where"]),
+    "where twice in the header": ("g,E0,E1,n,n\n0,1,2,3,4\n", {"where": "n>0"}, ["column n", "2 times"]),
+    "long: no WHICH": (LONG, {"long": ("w", "value")}, ["no column w"]),
+    "long: no VALUE": (LONG, {"long": ("which", "v")}, ["no column v"]),
+    "long: same column": (LONG, {"long": ("which", "which")}, ["column which", "twice"]),
+    "long: control": (LONG, {"long": ("which", "g")}, ["column g", "twice"]),
+    "long: no such output": (
+        LONG,
+        {"long": ("which", "value"), "outputs": ["E0", "E2"]},
+        ["column which", "output E2", "E0, E1, other"],
+    ),
+    "long: two errors": (
+        LONG,
+        {"long": ("which", "value"), "errors": ["err", "g2"]},
+        ["err, g2", "one column"],
+    ),
+    "long: text": (
+        LONG,
+        {"long": ("which", "value"), "outputs": ["other"]},
+        ["line 5, column value", "x is not"],
+    ),
+    "long: error": (
+        LONG.replace(".5", "-.5"),
+        {"long": ("which", "value"), "errors": ["err"]},
+        ["line 7, column err", "-0.5"],
+    ),
+    "long: output only elsewhere": (
+        LONG,
+        {"long": ("which", "value"), "where": "g>1"},
+        ["column value", "output E0", "every row that --where keeps"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_are_refused_with_the_place_and_the_mend(table, case):
+    content, options, words = BAD_DATA[case]
+    path = table(content)
+    message = message_of(read_dataset, path, **(WIDE | options))
+    assert message.startswith(f"{path}: ")
+    assert ";" in message or ", so " in message
+    assert all(word in message for word in words), message
+
+
+# --- conditions
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("g<=1", [("g", "<=", 1.0)]),
+        (" g >= -1e-3 ", [("g", ">=", -1e-3)]),
+        ("c3>-4 and c1<=0", [("c3", ">", -4.0), ("c1", "<=", 0.0)]),
+        ("a==1 and a!=2\tand b<.5", [("a", "==", 1.0), ("a", "!=", 2.0), ("b", "<", 0.5)]),
+        ("E (MeV) <3", [("E (MeV)", "<", 3.0)]),
+        ("<n>>=3", [("<n>", ">=", 3.0)]),
+        ("band<1 and brandy>2", [("band", "<", 1.0), ("brandy", ">", 2.0)]),
+    ],
+)
+def test_conditions_are_read(text, expected):
+    assert parse_where(text) == [Condition(*item) for item in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [
+        ("", "''"),
+        ("g", "g is not"),
+        ("g=1", "g=1"),
+        ("<1", "<1"),
+        ("g<", "g<"),
+        ("1<g", "1<g"),
+        ("g<one", "g<one"),
+        ("g<inf", "g<inf"),
+        ("g<nan", "g<nan"),
+        ("g<1_0", "g<1_0"),
+        ("a<1 and", "'' is not"),
+        ("a<1 and and b<2", "'' is not"),
+        ("a<1 or b<2x", "a<1 or b<2x"),
+        ("a<1, b=2", "a<1, b=2"),
+        ("a\n<x", "'a\\n<x'"),
+    ],
+)
+def test_pieces_that_are_no_comparison_are_named(text, piece):
+    message = message_of(parse_where, text)
+    assert message.startswith("--where ")
+    assert piece in message
+
+
+# --- grids
+
+
+def test_a_grid_is_a_product_with_the_first_control_slowest():
+    grid = parse_grid(" c3=-4:-6:2, c1 = 0:1:3 ,k=7", ["c1", "c3", "k"])
+    np.testing.assert_array_equal(
+        grid, [[0, -4, 7], [0, -6, 7], [0.5, -4, 7], [0.5, -6, 7], [1, -4, 7], [1, -6, 7]]
+    )
+
+
+def test_a_grid_equals_linspace_and_takes_the_largest_floats():
+    np.testing.assert_array_equal(parse_grid("g=0:3:61", ["g"])[:, 0], np.linspace(0, 3, 61))
+    np.testing.assert_array_equal(parse_grid("g=-1.7e308:1.7e308:3", ["g"])[:, 0], [-1.7e308, 0, 1.7e308])
+    assert parse_grid("a=0:1:1000,b=0:1:1000", ["a", "b"]).shape == (1_000_000, 2)
+    assert parse_grid("g=2:2:1", ["g"]).tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["'' is not"]),
+        ("a=0:1:3", ["control b is missing"]),
+        ("a=0:1:3,b=1,a=2", ["control a", "twice"]),
+        ("a=0:1:3,b=1,c=2", ["no control c", "a, b"]),
+        ("a=0:1:3,b", ["b is not NAME"]),
+        ("a=0:1:3,b=", ["b= is not NAME"]),
+        ("a=0:1:3,=1", ["=1 is not NAME"]),
+        ("a=0:1:3,", ["'' is not NAME"]),
+        ("a=0:1,b=1", ["a=0:1 is not NAME"]),
+        ("a=0:1:2:3,b=1", ["a=0:1:2:3 is not NAME"]),
+        ("a=0:x:2,b=1", ["a=0:x:2 is not NAME"]),
+        ("a=0:inf:2,b=1", ["a=0:inf:2"]),
+        ("a=nan,b=1", ["a=nan"]),
+        ("a=0:1e999:2,b=1", ["a=0:1e999:2"]),
+        ("a=0:1:2.5,b=1", ["a=0:1:2.5", "whole"]),
+        ("a=0:1:-2,b=1", ["a=0:1:-2", "whole"]),
+        ("a=0:1:0,b=1", ["a=0:1:0", "at least 2"]),
+        ("a=0:1:1,b=1", ["a=0:1:1", "at least 2"]),
+        ("a=1:1:5,b=1", ["a=1:1:5", "different ends", "a=1.0"]),
+        ("a=0:1:1001,b=0:1:1000", ["1,000,000", "lower the counts"]),
+        ("a=0:1:999999999999999999,b=0:1:999999999999999999", ["1,000,000"]),
+        (f"a=0:1:{'9' * 5000},b=1", ["is not NAME"]),
+    ],
+)
+def test_bad_grids_are_refused(text, words):
+    message = message_of(parse_grid, text, ["a", "b"])
+    assert message.startswith("grid ")
+    assert len(message) < 400
+    assert all(word in message for word in words), message
+
+
+def test_a_grid_file_keeps_the_order_of_its_rows_and_takes_columns_by_name(table):
+    path = table("E,b,a\nx,3,0\n,1,2\nnan,1,2\n")
+    np.testing.assert_array_equal(read_grid(path, ["a", "b"]), [[0, 3], [2, 1], [2, 1]])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a\n0\n", ["no column b"]),
+        ("a,b,a\n0,1,2\n", ["column a", "2 times"]),
+        ("a,b\n0,1\n1,\n", ["line 3, column b", "empty"]),
+        ("a,b\n0,1\nx,1\n", ["line 3, column a", "x is not"]),
+        ("a,b\n0,inf\n", ["line 2, column b", "infinite"]),
+        ("a,b\n", ["no row"]),
+    ],
+)
+def test_bad_grid_files_are_refused(table, content, words):
+    message = message_of(read_grid, table(content), ["a", "b"])
+    assert all(word in message for word in words), message
+
+
+def test_at_is_rest_a_grid_or_a_file(table):
+    rest = np.array([[5.0], [6.0]])
+    assert controls_from_at("rest", ["g"], rest) is rest
+    np.testing.assert_array_equal(controls_from_at("g=0:1:2", ["g"], rest), [[0], [1]])
+    np.testing.assert_array_equal(
+        controls_from_at(str(table("g\n3\n4\n", "g=1.csv")), ["g"], None), [[3], [4]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "rest", "words"),
+    [
+        ("rest", None, ["--at rest", "no --where"]),
+        ("rest", np.zeros((0, 1)), ["--at rest", "excluded no row"]),
+        ("absent.csv", None, ["absent.csv", "no such file", "g=0:1:11"]),
+        ("0:1:5", None, ["0:1:5", "no such file", "g=0:1:11"]),
+        ("h=0:1:5", None, ["no control h"]),
+        ("a\0b", None, ["no such file"]),
+    ],
+)
+def test_bad_at_is_refused(at, rest, words):
+    message = message_of(controls_from_at, at, ["g"], rest)
+    assert all(word in message for word in words), message
+
+
+# --- anything at all
+
+
+FRAGMENTS = st.sampled_from(
+    [*'gsw,,,,\n\n\r"012 ;\t\0\x0b\u2028é=<', "E0", "2.5", "-1e3", "nan", "inf", "1e999", "and"]
+)
+
+
+def dataset_or_input_error(path, content):
+    path.write_bytes(content)
+    for options in ({}, {"errors": ["s"]}, {"where": "g>0"}, {"long": ("w", "s")}):
+        try:
+            data, rest = read_dataset(path, ["g"], ["E0"], **options)
+        except InputError as error:
+            message = str(error)
+        else:
+            message = "fine"
+            assert isinstance(data, Dataset)
+            assert rest is None or rest.shape[1:] == (1,)
+        assert message.isprintable()
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(content=st.binary(max_size=60))
+def test_random_bytes_end_in_a_dataset_or_an_input_error(tmp_path_factory, content):
+    dataset_or_input_error(Path(tmp_path_factory.getbasetemp()) / "random.csv", content)
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(
+    header=st.sampled_from(["", "g,E0,s,w\n", "w,s,E0,g\n", "g,E0\n"]),
+    pieces=st.lists(FRAGMENTS, max_size=40),
+)
+def test_random_tables_end_in_a_dataset_or_an_input_error(tmp_path_factory, header, pieces):
+    dataset_or_input_error(
+        Path(tmp_path_factory.getbasetemp()) / "random.csv", (header + "".join(pieces)).encode()
+    )
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(
+    st.text(max_size=30)
+    | st.lists(
+        st.sampled_from(["a", "b", "=", ":", ",", "0", "1", "-2.5e3", "<", ">=", " and ", " "]), max_size=20
+    ).map("".join)
+)
+def test_random_options_end_in_a_result_or_an_input_error(text):
+    for parse in (parse_where, lambda text: parse_grid(text, ["a", "b"])):
+        try:
+            result = parse(text)
+        except InputError as error:
+            message = str(error)
+        else:
+            message = "fine"
+            assert len(result) > 0
+        assert message.isprintable()
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=6, unique=True))
+def test_numbers_written_by_repr_come_back_exactly(tmp_path_factory, numbers):
+    path = Path(tmp_path_factory.getbasetemp()) / "repr.csv"
+    path.write_text("g\n" + "\n".join(map(repr, numbers)) + "\n")
+    assert read_grid(path, ["g"])[:, 0].tolist() == numbers
