@@ -72,9 +72,7 @@ class PMM:
         """M(c) of shape (N, n, n) from primary matrices (L, n, n) and coefficients (N, L)."""
         return jnp.einsum("cl,lij->cij", phi, primary)
 
-    def evaluate(
-        self, primary: jax.Array, secondary: Mapping[str, jax.Array], phi: jax.Array
-    ) -> jax.Array:
+    def evaluate(self, primary: jax.Array, secondary: Mapping[str, jax.Array], phi: jax.Array) -> jax.Array:
         """Outputs in the model's units.
 
         Parameters

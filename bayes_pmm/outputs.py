@@ -30,7 +30,6 @@ __all__ = [
 class Output:
     """Base class of the outputs: ``kind``, ``levels``, ``operator`` and ``value``."""
 
-
     @property
     def levels(self) -> tuple[int, ...]:
         """Indices of the levels that the output needs."""
@@ -165,7 +164,9 @@ def parse_output(expression: str) -> Output:
         a, b, c, d = found.groups()
         upper, lower = number(a, b), number(c, d)
         if upper == lower:
-            raise InputError(f"output '{expression}': the difference of a level and itself is 0; use two levels")
+            raise InputError(
+                f"output '{expression}': the difference of a level and itself is 0; use two levels"
+            )
         return Difference(upper, lower)
     if found := _EXPECTATION.fullmatch(text):
         bra, name, ket = int(found[1]), found[2], int(found[3])
@@ -181,9 +182,7 @@ def parse_output(expression: str) -> Output:
                 f"output '{expression}': bra and ket are the same level; use the expectation value <{bra}|{name}|{bra}>"
             )
         return Transition(name, bra, ket)
-    raise InputError(
-        f"output '{expression}' does not parse; use E2, E[-1], E1-E0, <0|A|0> or |<0|A|1>|^2"
-    )
+    raise InputError(f"output '{expression}' does not parse; use E2, E[-1], E1-E0, <0|A|0> or |<0|A|1>|^2")
 
 
 def as_outputs(outputs: Sequence["Output | str"]) -> tuple[Output, ...]:

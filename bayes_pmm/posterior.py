@@ -72,6 +72,7 @@ class Posterior:
             self.pmm.field,
             self.pmm.basis.n_terms(self.data.n_controls),
             len(self.pmm.operators),
+            anchor=self.pmm.outputs[0].levels[0] % self.pmm.dim,
         )
 
     @property
@@ -128,7 +129,9 @@ class Posterior:
         """Log likelihood (N, Q) per datum from the sites' values, 0 where missing."""
         c, y, error = (jnp.asarray(a) for a in self.training)
         mean = self.evaluate(self.matrix_prior.assemble(sites), c)
-        variance = jnp.broadcast_to(sites["floor"][None, :] ** 2 if self.noise.floor else 0.0, mean.shape) + error**2
+        variance = (
+            jnp.broadcast_to(sites["floor"][None, :] ** 2 if self.noise.floor else 0.0, mean.shape) + error**2
+        )
         missing = jnp.isnan(y)
         r = jnp.where(missing, 0.0, y - mean)
         return jnp.where(missing, 0.0, -0.5 * (r**2 / variance + jnp.log(2 * np.pi * variance)))
@@ -145,9 +148,7 @@ class Posterior:
         """One draw of all latent sites from the prior."""
         with handlers.seed(rng_seed=key), handlers.trace() as trace:
             self.model(*self._one_row)
-        return {
-            k: site["value"] for k, site in trace.items() if site["type"] == "sample" and k != "y"
-        }
+        return {k: site["value"] for k, site in trace.items() if site["type"] == "sample" and k != "y"}
 
     def outputs(self, sites: dict, c: jax.Array) -> jax.Array:
         """Outputs (N, Q) of one draw at controls (N, p), without floor and noise; jit- and vmap-able."""

@@ -3,8 +3,11 @@ r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales
 Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). In the reference gauge the
 model samples, in data units (centred form):
 
-``scale`` (K,), ``shift`` (K,) — τ and the whole multiple of the identity, whose variance is v + s²/n;
-``gaps`` (n−1,) — gaps between the eigenvalues of the reference matrix;
+``scale`` (K,) — τ of each matrix;
+``anchor`` — one level of the reference matrix, one that the data see: it is known to the precision of the noise
+while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved sheet;
+``gaps`` (n−1,) — gaps between the levels of the reference matrix;
+``shift`` (K−1,) — the multiple of the identity in the others, whose variance is v + s²/n;
 ``diagonal`` (K−1, n−1) — traceless diagonals of the others in Helmert's basis;
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all but
 the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest.
@@ -63,7 +66,7 @@ class GapEnsemble(dist.Distribution):
     """Gaps between the ascending eigenvalues of a Gaussian orthogonal or unitary matrix of scale tau."""
 
     arg_constraints = {"tau": constraints.positive}  # noqa: RUF012
-    support = constraints.independent(constraints.positive, 1)
+    support = constraints.independent(constraints.softplus_positive, 1)
     pytree_data_fields = ("tau",)
     pytree_aux_fields = ("n", "field")
 
@@ -115,6 +118,8 @@ class MatrixPrior:
     n : int
     field : {"real", "complex"}
     n_primary, n_secondary : int
+    anchor : int
+        Index of the anchored level.
     """
 
     prior: Prior
@@ -122,6 +127,7 @@ class MatrixPrior:
     field: str
     n_primary: int
     n_secondary: int = 0
+    anchor: int = 0
 
     @property
     def n_matrices(self) -> int:
@@ -160,19 +166,25 @@ class MatrixPrior:
             sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (K, hermitian.size(n, self.field)))
             x = numpyro.sample("coordinates", dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
             return self.assemble({"shift": shift, "coordinates": x})
-        sites = {"shift": numpyro.sample("shift", dist.Normal(jnp.zeros(K), jnp.sqrt(v + s2 / n)).to_event(1))}
+        sites, sd = {}, jnp.sqrt(v + s2 / n)
+        above_mean = 0.0
         if n > 1:
             sites["gaps"] = numpyro.sample("gaps", GapEnsemble(scale[0], n, self.field))
+            above_mean = gauge.levels_from_gaps(sites["gaps"])[self.anchor]
+        # The mean of the levels is N(0, sd²): the anchored level is the mean plus its distance from it.
+        sites["anchor"] = numpyro.sample("anchor", dist.Normal(above_mean, sd[0]))
+        if K > 1:
+            sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd[1:]).to_event(1))
         if n > 1 and K > 1:
             m = n * (n - 1) // 2
 
             def normal(name, sd, shape):
-                sd = jnp.broadcast_to(sd if sd.ndim==2 else sd[:, None], shape)
+                sd = jnp.broadcast_to(sd[:, None], shape)
                 sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros(shape), sd).to_event(2))
 
             normal("diagonal", jnp.sqrt(s2[1:]), (K - 1, n - 1))
             if not complex_:
-                normal("offdiagonal", scale[1:, None]/_root_gap(sites["gaps"])[None,:], (K - 1, m))
+                normal("offdiagonal", scale[1:], (K - 1, m))
             else:
                 tau = jnp.broadcast_to(scale[1], (n - 1,))
                 sites["first_modulus"] = numpyro.sample("first_modulus", Modulus(tau).to_event(1))
@@ -185,18 +197,20 @@ class MatrixPrior:
     def assemble(self, sites: dict[str, jax.Array]) -> jax.Array:
         """Matrices (K, n, n) from the values of the sites."""
         n, K, m = self.n, self.n_matrices, self.n * (self.n - 1) // 2
-        identity = sites["shift"][:, None, None] * jnp.eye(n)[None]
         if self.prior.gauge == "none":
+            identity = sites["shift"][:, None, None] * jnp.eye(n)[None]
             return hermitian.to_matrix(sites["coordinates"], n, self.field) + identity
-        if n == 1:
-            return identity
-        reference = jnp.diag(gauge.levels_from_gaps(sites["gaps"]))[None]
+        levels = gauge.levels_from_gaps(sites["gaps"]) if n > 1 else jnp.zeros(1)
+        reference = jnp.diag(levels - levels[self.anchor] + sites["anchor"])[None]
         if K == 1:
-            return reference + identity
+            return reference
+        identity = sites["shift"][:, None, None] * jnp.eye(n)[None]
+        if n == 1:
+            return jnp.concatenate([reference, identity])
         H = jnp.asarray(gauge.traceless_basis(n))
         diagonal = sites["diagonal"] @ H.T
         if self.field == "real":
-            re, im = sites["offdiagonal"]*_root_gap(sites["gaps"])[None,:], None
+            re, im = sites["offdiagonal"], None
         else:
             row0 = sites["first_modulus"][None, :]
             rest = sites["first_offdiagonal"] if n > 2 else jnp.zeros((1, 0))
@@ -209,7 +223,7 @@ class MatrixPrior:
         root2 = np.sqrt(2.0)
         coordinates = [diagonal, root2 * re] + ([] if im is None else [root2 * im])
         others = hermitian.to_matrix(jnp.concatenate(coordinates, axis=1), n, self.field)
-        return jnp.concatenate([reference.astype(others.dtype), others]) + identity
+        return jnp.concatenate([reference.astype(others.dtype), others + identity])
 
     def sites(self, matrices: jax.Array, scale: jax.Array) -> dict[str, jax.Array]:
         """Inverse of :meth:`assemble`: values of the sites from any matrices (K, n, n), gauge-fixed here first.
@@ -230,11 +244,14 @@ class MatrixPrior:
             part = shift * v / (v + s2 / n)
             x = hermitian.to_coordinates(matrices - part[:, None, None] * jnp.eye(n)[None], self.field)
             return sites | {"shift": part, "coordinates": x}
-        sites["shift"] = shift
+        matrices = gauge.canonical_signs(gauge.fix(matrices, self.field))
+        levels = jnp.real(jnp.diagonal(matrices[0]))
+        sites["anchor"] = levels[self.anchor]
+        if self.n_matrices > 1:
+            sites["shift"] = shift[1:]
         if n == 1:
             return sites
-        matrices = gauge.canonical_signs(gauge.fix(matrices, self.field))
-        sites["gaps"] = jnp.maximum(jnp.diff(jnp.real(jnp.diagonal(matrices[0]))), 1e-9 * scale[0])
+        sites["gaps"] = jnp.maximum(jnp.diff(levels), 1e-9 * scale[0])
         if self.n_matrices == 1:
             return sites
         x = hermitian.to_coordinates(matrices[1:], self.field)
@@ -242,7 +259,7 @@ class MatrixPrior:
         sites["diagonal"] = x[:, :n] @ jnp.asarray(gauge.traceless_basis(n))
         re = x[:, n : n + m] / root2
         if self.field == "real":
-            return sites | {"offdiagonal": re/_root_gap(sites["gaps"])[None,:]}
+            return sites | {"offdiagonal": re}
         im = x[:, n + m :] / root2
         sites["first_modulus"] = jnp.maximum(re[0, : n - 1], 1e-9 * scale[1])
         if n > 2:
@@ -250,9 +267,3 @@ class MatrixPrior:
         if self.n_matrices > 2:
             sites["offdiagonal"] = jnp.concatenate([re[1:], im[1:]], axis=1)
         return sites
-
-
-def _root_gap(gaps):
-    lev = gauge.levels_from_gaps(gaps)
-    i, j = np.triu_indices(lev.shape[-1], 1)
-    return jnp.sqrt(lev[j] - lev[i])

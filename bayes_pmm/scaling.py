@@ -82,13 +82,17 @@ def fit_scaling(data: Dataset, outputs: tuple[Output, ...], basis: Basis) -> Sca
         )
     if basis.has_constant:
         if not np.allclose(phi[:, 0], 1.0):
-            raise InputError(f"basis {basis}: term 0 must be the constant 1; pass has_constant=False otherwise")
+            raise InputError(
+                f"basis {basis}: term 0 must be the constant 1; pass has_constant=False otherwise"
+            )
         phi_ref = np.where(np.arange(phi.shape[1]) == 0, 0.0, phi_ref)
     else:
         phi_ref = np.zeros_like(phi_ref)
     size = np.sqrt(np.mean((phi - phi_ref) ** 2, axis=0))
     if np.any(size == 0):
-        raise InputError(f"basis {basis}: term {int(np.argmin(size))} is zero at every training control; leave it out")
+        raise InputError(
+            f"basis {basis}: term {int(np.argmin(size))} is zero at every training control; leave it out"
+        )
     shift, scale = _output_units(data, outputs, basis.has_constant)
     spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])
     return Scaling(*(tuple(map(float, v)) for v in (reference, width, phi_ref, size, shift, scale, spread)))
@@ -107,14 +111,22 @@ def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> t
     cells = [data.values[data.mask[:, q], q] for q in range(len(outputs))]
 
     def pool(kinds, operator=None):
-        chosen = [x for x, o in zip(cells, outputs, strict=True) if o.kind in kinds and o.operator == operator]
+        chosen = [
+            x for x, o in zip(cells, outputs, strict=True) if o.kind in kinds and o.operator == operator
+        ]
         return np.concatenate(chosen) if chosen else np.zeros(0)
 
     shift, scale = np.zeros(len(outputs)), np.ones(len(outputs))
     levels, differences = pool(["level"]), pool(["difference"])
     m = levels.mean() if centre and levels.size else 0.0
     # Differences alone fix the unit by their size: their spread may be a small part of the spacing of levels.
-    s = np.sqrt(np.mean((levels - m) ** 2)) if levels.size else np.sqrt(np.mean(differences**2)) if differences.size else 1.0
+    s = (
+        np.sqrt(np.mean((levels - m) ** 2))
+        if levels.size
+        else np.sqrt(np.mean(differences**2))
+        if differences.size
+        else 1.0
+    )
     s = s if s > 0 else max(abs(m), 1.0)
     for q, o in enumerate(outputs):
         if o.kind == "level":

@@ -44,7 +44,8 @@ import jax.numpy as jnp
 __all__ = ["DEGENERACY", "directional_derivatives", "eigh", "levels"]
 
 DEGENERACY = 8.0
-"""Neighbouring levels within this times n · eps · max|λ| are degenerate: a few times LAPACK's rounding."""
+"""Neighbouring levels within this times n · eps · max|λ| are degenerate: twice the largest splitting by
+rounding seen in random matrices with exact pairs of levels (3.9 at n = 2, 0.3 at n = 64; both precisions)."""
 
 
 def levels(M: Any) -> jax.Array:
@@ -144,8 +145,8 @@ def directional_derivatives(M: Any, dM: Any, tol: Any = None) -> jax.Array:
     w, V = _eigh_strict(jnp.broadcast_to(M, shape))
     same = _same_group(w, tol)
     X = _hermitian_part(_adjoint(V) @ dM @ V)
-    # For each level the block of its group, the rest moved above the block's spectrum by a number of the size
-    # of X itself: a fixed large shift would cost digits, and levels of different groups may coincide in X.
+    # For each level the block of its group, with the rest moved above the block's spectrum: levels of
+    # different groups may coincide in X and mix. With a shift of the size of X rounding stays relative to X.
     inside = same[..., :, :, None] & same[..., :, None, :]
     above = 2 * jax.lax.stop_gradient(jnp.sqrt(jnp.sum(jnp.abs(X) ** 2, axis=(-2, -1), keepdims=True)))
     others = jnp.where(same, 0, jnp.broadcast_to(above, (*shape[:-1], 1)))

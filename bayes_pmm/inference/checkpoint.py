@@ -26,7 +26,9 @@ class ChainFile:
         """Save the state after ``at`` draws and the list of kept records."""
         leaves = [_plain(x) for x in jax.tree.leaves(state)]
         kept = [np.concatenate(parts) for parts in zip(*(jax.tree.leaves(r) for r in records), strict=True)]
-        arrays = {f"state_{i}": x for i, x in enumerate(leaves)} | {f"kept_{i}": x for i, x in enumerate(kept)}
+        arrays = {f"state_{i}": x for i, x in enumerate(leaves)} | {
+            f"kept_{i}": x for i, x in enumerate(kept)
+        }
         partial = self.path.with_suffix(".partial")
         try:
             with open(partial, "wb") as file:
@@ -35,7 +37,9 @@ class ChainFile:
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
         except OSError as error:
-            raise BayesPMMError(f"{self.path}: checkpoint not written ({error.strerror}); free space and resume") from error
+            raise BayesPMMError(
+                f"{self.path}: checkpoint not written ({error.strerror}); free space and resume"
+            ) from error
 
     def load(self, like: Any) -> tuple[Any, int, list] | None:
         """State, number of draws done and records, or None if there is no whole checkpoint.

@@ -57,7 +57,12 @@ class NUTS:
                 raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
 
     def run(
-        self, posterior: Posterior, key: jax.Array, *, progress: Progress = silent, checkpoint: Path | None = None
+        self,
+        posterior: Posterior,
+        key: jax.Array,
+        *,
+        progress: Progress = silent,
+        checkpoint: Path | None = None,
     ) -> Draws:
         """Draw from the posterior; see :class:`~bayes_pmm.inference.protocol.Method`."""
         key_start, key_run = jax.random.split(key)
@@ -83,7 +88,9 @@ class NUTS:
         args = tuple(jnp.asarray(a) for a in posterior.training)
         total = self.warmup + self.draws
         value_and_grad = jax.jit(jax.value_and_grad(posterior.potential))
-        init, step = hmc(potential_fn_gen=lambda c, y, e: lambda z: posterior.potential(z, c, y, e), algo="NUTS")
+        init, step = hmc(
+            potential_fn_gen=lambda c, y, e: lambda z: posterior.potential(z, c, y, e), algo="NUTS"
+        )
 
         def initial(z, chain_key):
             value, grad = value_and_grad(z, *args)

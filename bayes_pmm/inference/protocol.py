@@ -45,7 +45,12 @@ class Method(Protocol):
     """A frozen object that holds an inference method's settings."""
 
     def run(
-        self, posterior: Posterior, key: jax.Array, *, progress: Progress = silent, checkpoint: Path | None = None
+        self,
+        posterior: Posterior,
+        key: jax.Array,
+        *,
+        progress: Progress = silent,
+        checkpoint: Path | None = None,
     ) -> Draws:
         """Draw from the posterior; resume from the folder ``checkpoint`` if it holds an interrupted run."""
         ...

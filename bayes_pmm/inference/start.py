@@ -118,7 +118,9 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     def matrices(x, scale):
         s = jnp.sqrt(gauge.ensemble_variance(scale, field))
         shift = prior.prior.shift_sd * x[:, size]
-        return hermitian.to_matrix(x[:, :size] * s[:, None], n, field) + shift[:, None, None] * jnp.eye(n)[None]
+        return (
+            hermitian.to_matrix(x[:, :size] * s[:, None], n, field) + shift[:, None, None] * jnp.eye(n)[None]
+        )
 
     def fitted(x, scale):
         return posterior.evaluate(matrices(x, scale), c)[rows, cols]
@@ -158,7 +160,9 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     return jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=16))(keys)
 
 
-def _basins(order: np.ndarray, fitted: np.ndarray, floor: np.ndarray, posterior: Posterior) -> list[list[int]]:
+def _basins(
+    order: np.ndarray, fitted: np.ndarray, floor: np.ndarray, posterior: Posterior
+) -> list[list[int]]:
     """Group starts, best first, whose outputs at the training data agree within the noise of the group's best."""
     rows, cols = np.nonzero(posterior.data.mask)
     known = posterior.data.errors[rows, cols]
