@@ -30,7 +30,7 @@ class Basis:
         raise NotImplementedError
 
     def n_terms(self, n_controls: int) -> int:
-        """Number L of primary matrices for p controls."""
+        """Count the primary matrices, L, for p controls."""
         return jax.eval_shape(self, jax.ShapeDtypeStruct((1, n_controls), jnp.result_type(float))).shape[-1]
 
 
@@ -46,6 +46,7 @@ class Polynomial(Basis):
             raise InputError(f"basis poly:{self.degree}: the degree must be at least 1")
 
     def __call__(self, c):
+        """Coefficients (N, L): 1, then the monomials by degree."""
         columns = [jnp.ones_like(c[:, 0])]
         for degree in range(1, self.degree + 1):
             for powers in combinations_with_replacement(range(c.shape[1]), degree):
@@ -56,7 +57,7 @@ class Polynomial(Basis):
         return "affine" if self.degree == 1 else f"poly:{self.degree}"
 
 
-def Affine() -> Polynomial:  # noqa: N802
+def Affine() -> Polynomial:
     """Affine basis 1, c_1, …, c_p: the polynomial basis of degree 1."""
     return Polynomial(1)
 
@@ -73,6 +74,7 @@ class Fourier(Basis):
             raise InputError(f"basis {self}: the order must be at least 1 and the period positive")
 
     def __call__(self, c):
+        """Coefficients (N, 1 + 2·order·p): 1, then cos and sin by control and k."""
         k = jnp.arange(1, self.order + 1, dtype=c.dtype)
         angle = (2 * jnp.pi / self.period) * c[:, :, None] * k[None, None, :]
         waves = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1).reshape(c.shape[0], -1)
@@ -93,6 +95,7 @@ class InversePowers(Basis):
             raise InputError(f"basis {self}: the order must be at least 1")
 
     def __call__(self, c):
+        """Coefficients (N, 1 + order·p): 1, then the controls by power."""
         return jnp.concatenate(
             [jnp.ones_like(c[:, :1]), *(c ** (-k) for k in range(1, self.order + 1))], axis=1
         )
@@ -120,6 +123,7 @@ class Custom(Basis):
     name: str = "custom"
 
     def __call__(self, c):
+        """Coefficients (N, L) from the user's function."""
         return self.function(c)
 
     def __str__(self):

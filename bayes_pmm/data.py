@@ -7,17 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linprog
-from scipy.spatial import ConvexHull, QhullError
 
 from bayes_pmm.errors import InputError
+from bayes_pmm.hull import inside_hull
 
 __all__ = ["Dataset", "shown"]
-
-HULL_TOLERANCE = 1e-9
-# A hull has up to rows^(dimension/2) facets: beyond this, one linear program per point is cheaper.
-_MAX_HULL_DIMENSION = 5
-_CHUNK = 1 << 22
 
 
 def shown(text: object, limit: int = 60) -> str:
@@ -270,7 +264,7 @@ class Dataset:
         for output, observed in enumerate(self.mask.T):
             key = observed.tobytes()
             if key not in done:
-                done[key] = ~_inside_hull(trained[observed], wanted)
+                done[key] = ~inside_hull(trained[observed], wanted)
             result[:, output] = done[key]
         return result
 
@@ -384,54 +378,3 @@ def _numbers(values: ArrayLike, what: str) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         message = f"{what}: expected real numbers in a rectangular array; convert or correct them first"
         raise InputError(message) from None
-
-
-def _inside_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return which points, shape (K,), lie in the convex hull of the rows of `trained`.
-
-    Both are in units of the range of each control. The hull may be flat: directions in which the training
-    points extend by no more than the tolerance are split off first, and there a point has to lie on the flat.
-    """
-    centre = trained.mean(axis=0)
-    # All p directions are wanted, also those in which nothing extends, but not the rows' own square matrix.
-    directions = np.linalg.svd(np.linalg.qr(trained - centre, mode="r"), full_matrices=True)[2].T
-    trained, points = (trained - centre) @ directions, (points - centre) @ directions
-    low, high = trained.min(axis=0), trained.max(axis=0)
-    inside = np.all((points >= low - HULL_TOLERANCE) & (points <= high + HULL_TOLERANCE), axis=1)
-    extended = high - low > HULL_TOLERANCE
-    # In one dimension the box is the hull, in none it is the only point.
-    if extended.sum() > 1:
-        candidates = np.flatnonzero(inside)
-        inside[candidates] = _in_full_hull(trained[:, extended], points[np.ix_(candidates, extended)])
-    return inside
-
-
-def _in_full_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return which points lie in a hull that is not flat, from its facets or by linear programming."""
-    if trained.shape[1] <= _MAX_HULL_DIMENSION:
-        try:
-            facets = ConvexHull(trained).equations
-        except QhullError:
-            pass
-        else:
-            step = max(1, _CHUNK // len(facets))
-            parts = [
-                np.all(points[i : i + step] @ facets[:, :-1].T <= HULL_TOLERANCE - facets[:, -1], axis=1)
-                for i in range(0, len(points), step)
-            ]
-            return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
-    return np.array([_is_mixture(trained, point) for point in points], dtype=bool)
-
-
-def _is_mixture(trained: np.ndarray, point: np.ndarray) -> bool:
-    """Return whether weights w ≥ 0, Σ w = 1, with |Σ_i w_i x_i − point| within the tolerance, exist."""
-    result = linprog(
-        np.zeros(len(trained)),
-        A_ub=np.concatenate([trained.T, -trained.T]),
-        b_ub=np.concatenate([point, -point]) + HULL_TOLERANCE,
-        A_eq=np.ones((1, len(trained))),
-        b_eq=[1.0],
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10},
-    )
-    return result.status == 0

@@ -2,10 +2,10 @@ r"""The reference gauge, its density, its discrete remainder, and invariants.
 
 All outputs are unchanged by M_l → V M_l V†, O → V O V†, and so are the ensemble priors. The reference gauge
 diagonalises the first primary matrix; with basis functions that vanish at the reference control c_ref that is
-M(c_ref). Its eigenvalues then carry the joint density of the ensemble (level repulsion is the Jacobian) and all
-other matrices keep their ensemble. In the complex case the remaining phases are fixed by making row 0 of the
-first other matrix real and positive off the diagonal. What remains is discrete: the signs of the basis vectors
-(real) or complex conjugation (complex).
+M(c_ref). Its eigenvalues then carry the joint density of the ensemble (level repulsion is the Jacobian) and
+all other matrices keep their ensemble. In the complex case the remaining phases are fixed by making row 0 of
+the first other matrix real and positive off the diagonal. What remains is discrete: the signs of the basis
+vectors (real) or complex conjugation (complex).
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,8 @@ def eigenvalue_log_density(eigenvalues: jax.Array, tau: jax.Array, field: str) -
     eigenvalues : array (..., n)
         Strictly ascending.
     tau : array (...)
-        Scale: the standard deviation of a real off-diagonal element, root mean square modulus of a complex one.
+        Scale: the standard deviation of a real off-diagonal element, root mean square modulus of a complex
+        one.
     field : {"real", "complex"}
 
     References
@@ -110,16 +111,16 @@ def fix(matrices: jax.Array, field: str) -> jax.Array:
     if field == "complex" and matrices.shape[0] > 1:
         row = rotated[1, 0].at[0].set(1.0)
         phase = jnp.where(jnp.abs(row) > 0, row / jnp.abs(row), 1.0)
-        rotated = phase[:, None] * rotated * phase.conj()[None, :]
+        rotated = phase[None, :, None] * rotated * phase.conj()[None, None, :]
     return rotated
 
 
 def canonical_signs(matrices: jax.Array) -> jax.Array:
-    """Representative of the discrete remainder: one of its images, the same for all of them.
+    """Choose the representative of the discrete remainder: one of its images, the same for all of them.
 
     Real: signs of the basis vectors such that row 0 of the second matrix is non-negative off the diagonal.
-    Complex: conjugated if needed so that the imaginary part of the (1, 2) element of the second matrix (or, for
-    n = 2, the (0, 1) element of the third) is non-negative.
+    Complex: conjugated if needed so that the imaginary part of the (1, 2) element of the second matrix (or,
+    for n = 2, the (0, 1) element of the third) is non-negative.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def canonical_signs(matrices: jax.Array) -> jax.Array:
             return matrices
         return jnp.where(pivot < 0, matrices.conj(), matrices)
     signs = jnp.where(matrices[1, 0] < 0, -1.0, 1.0).at[0].set(1.0)
-    return signs[:, None] * matrices * signs[None, :]
+    return signs[None, :, None] * matrices * signs[None, None, :]
 
 
 def sign_patterns(n: int) -> np.ndarray:
@@ -149,7 +150,8 @@ def sign_patterns(n: int) -> np.ndarray:
 def traces(matrices: Sequence[jax.Array] | jax.Array, highest: int = 3) -> jax.Array:
     """Invariants tr(M^k)/n for k = 1…highest of matrices (..., n, n): (..., highest).
 
-    Only such traces of M(c) can be expected to mix between chains: many inequivalent matrices share all outputs.
+    Only such traces of M(c) can be expected to mix between chains: many inequivalent matrices share all
+    outputs.
     """
     M = jnp.asarray(matrices)
     n = M.shape[-1]

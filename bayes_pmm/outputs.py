@@ -55,9 +55,11 @@ class Level(Output):
 
     @property
     def levels(self):
+        """Indices of the levels that the output needs."""
         return (self.index,)
 
     def value(self, w, V, secondary):  # noqa: ARG002
+        """Value (...) from levels, vectors and secondary matrices."""
         return w[..., self.index]
 
     def __str__(self):
@@ -75,9 +77,11 @@ class Difference(Output):
 
     @property
     def levels(self):
+        """Indices of the levels that the output needs."""
         return (self.upper, self.lower)
 
     def value(self, w, V, secondary):  # noqa: ARG002
+        """Value (...) from levels, vectors and secondary matrices."""
         return w[..., self.upper] - w[..., self.lower]
 
     def __str__(self):
@@ -94,9 +98,11 @@ class Expectation(Output):
 
     @property
     def levels(self):
+        """Indices of the levels that the output needs."""
         return (self.level,)
 
     def value(self, w, V, secondary):  # noqa: ARG002
+        """Value (...) from levels, vectors and secondary matrices."""
         v = V[..., self.level]
         return jnp.real(jnp.einsum("...i,ij,...j->...", v.conj(), secondary[self.operator], v))
 
@@ -106,7 +112,7 @@ class Expectation(Output):
 
 @dataclass(frozen=True)
 class Transition(Output):
-    """Transition strength |⟨v_i|A|v_j⟩|² of the secondary matrix A between two different levels."""
+    """Transition strength ``|⟨v_i|A|v_j⟩|²`` of the secondary matrix A between two different levels."""
 
     operator: str
     bra: int
@@ -115,9 +121,11 @@ class Transition(Output):
 
     @property
     def levels(self):
+        """Indices of the levels that the output needs."""
         return (self.bra, self.ket)
 
     def value(self, w, V, secondary):  # noqa: ARG002
+        """Value (...) from levels, vectors and secondary matrices."""
         bra, ket = V[..., self.bra], V[..., self.ket]
         amplitude = jnp.einsum("...i,ij,...j->...", bra.conj(), secondary[self.operator], ket)
         return jnp.real(amplitude) ** 2 + jnp.imag(amplitude) ** 2
@@ -172,14 +180,16 @@ def parse_output(expression: str) -> Output:
         bra, name, ket = int(found[1]), found[2], int(found[3])
         if bra != ket:
             raise InputError(
-                f"output '{expression}': the phase of a transition amplitude is not defined; use |<{bra}|{name}|{ket}>|^2"
+                f"output '{expression}': the phase of a transition amplitude is not defined;"
+                f" use |<{bra}|{name}|{ket}>|^2"
             )
         return Expectation(name, bra)
     if found := _STRENGTH.fullmatch(text):
         bra, name, ket = int(found[1]), found[2], int(found[3])
         if bra == ket:
             raise InputError(
-                f"output '{expression}': bra and ket are the same level; use the expectation value <{bra}|{name}|{bra}>"
+                f"output '{expression}': bra and ket are the same level;"
+                f" use the expectation value <{bra}|{name}|{bra}>"
             )
         return Transition(name, bra, ket)
     raise InputError(f"output '{expression}' does not parse; use E2, E[-1], E1-E0, <0|A|0> or |<0|A|1>|^2")

@@ -1,16 +1,17 @@
-r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales, sampled in the reference gauge.
+r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales, in the reference gauge.
 
 Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). In the reference gauge the
 model samples, in data units (centred form):
 
 ``scale`` (K,) — τ of each matrix;
-``anchor`` — one level of the reference matrix, one that the data see: it is known to the precision of the noise
-while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved sheet;
+``anchor`` — one level of the reference matrix, one that the data see: it is known to the precision of the
+noise while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved
+sheet;
 ``gaps`` (n−1,) — gaps between the levels of the reference matrix;
 ``shift`` (K−1,) — the multiple of the identity in the others, whose variance is v + s²/n;
 ``diagonal`` (K−1, n−1) — traceless diagonals of the others in Helmert's basis;
-``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all but
-the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest.
+``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
+but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest.
 
 K counts primary and then secondary matrices, m = n(n−1)/2.
 """
@@ -43,7 +44,8 @@ class Prior:
     shift_sd : float
         Standard deviation of the multiple of the identity, √v.
     gauge : {"reference", "none"}
-        "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For tests.
+        "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For
+        tests.
     """
 
     scale_median: float = 2.0
@@ -226,12 +228,12 @@ class MatrixPrior:
         return jnp.concatenate([reference.astype(others.dtype), others + identity])
 
     def sites(self, matrices: jax.Array, scale: jax.Array) -> dict[str, jax.Array]:
-        """Inverse of :meth:`assemble`: values of the sites from any matrices (K, n, n), gauge-fixed here first.
+        """Values of the sites from any matrices (K, n, n), gauge-fixed here first: :meth:`assemble` inverted.
 
         Exactly equal levels of the reference are pushed apart by 1e-9 of the scale, where the density ends.
         """
         n, m = self.n, self.n * (self.n - 1) // 2
-        medians, spreads = self.hyperparameters()
+        _, spreads = self.hyperparameters()
         sites = {}
         if np.all(spreads > 0):
             sites["scale"] = scale

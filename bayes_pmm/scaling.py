@@ -49,7 +49,7 @@ class Scaling:
         return (phi - np.array(self.term_reference)[None, :]) / np.array(self.term_scale)[None, :]
 
     def to_user(self, values: jax.Array) -> jax.Array:
-        """Outputs (..., Q) in the user's units."""
+        """Return outputs (..., Q) in the user's units."""
         tail = (1,) * (jnp.ndim(values) - 1)
         shift, scale = np.array(self.shift), np.array(self.scale)
         return shift.reshape(*tail, -1) + scale.reshape(*tail, -1) * values
@@ -103,7 +103,7 @@ def _mapped(basis, c, reference, width):
 
 
 def _spread(column: np.ndarray, fallback: float) -> float:
-    """Standard deviation of an output's data; a nearly constant output takes 1e-3 of its scale."""
+    """Return the standard deviation of an output's data, at least 1e-3 of its scale."""
     return max(float(np.nanstd(column)), 1e-3 * fallback)
 
 

@@ -1,4 +1,4 @@
-"""Tables, conditions and grids that users write -> datasets and controls.
+"""Tables that users write -> datasets.
 
 Everything that a user can get wrong ends in an `InputError` of one line,
 "FILE: line L, column C: what is wrong; what to do". Columns that no option names are never looked at.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import operator
 import os
 import re
 from collections.abc import Sequence
@@ -17,36 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayes_pmm.conditions import NUMBER, Condition, parse_number, parse_where
 from bayes_pmm.data import Dataset, shown
 from bayes_pmm.errors import InputError
 
-__all__ = [
-    "Condition",
-    "Table",
-    "controls_from_at",
-    "parse_grid",
-    "parse_where",
-    "read_dataset",
-    "read_grid",
-    "read_table",
-]
+__all__ = ["Cells", "Table", "read_dataset", "read_table"]
 
-MAX_GRID_POINTS = 1_000_000
 _NO_ERROR = "-"
-
-# Stricter than float(), which takes "1_000" and digits of every script.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NOT_A_NUMBER = re.compile(r"[+-]?nan", re.IGNORECASE)
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
-_COMPARISON = re.compile(r"(?P<name>.*?\S)\s*(?P<sign><=|>=|==|!=|<|>)(?P<number>[^<>=!]*)", re.DOTALL)
-_COMPARE = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 
 
 class Table(NamedTuple):
@@ -65,14 +43,6 @@ class Table(NamedTuple):
     header: list[str]
     rows: list[list[str]]
     lines: list[int]
-
-
-class Condition(NamedTuple):
-    """One comparison of a column with a number."""
-
-    column: str
-    sign: str
-    number: float
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -144,7 +114,7 @@ def read_dataset(
         The column of each output's errors, "-" or None for an output without. In a long table all the errors
         stand in one column, and one name is enough.
     where : str, optional
-        The rows to keep, see `parse_where`. Outputs of the other rows are not looked at.
+        The rows to keep, see `bayes_pmm.conditions.parse_where`. Outputs of the other rows are not looked at.
     long : (str, str), optional
         Names of the column that says which output a row holds and of the column with the value. Each row that
         holds one of `outputs` gives one row of the dataset, in which all other outputs are missing; other
@@ -170,7 +140,7 @@ def read_dataset(
     _check_roles(file, controls, outputs, error_columns, long)
     conditions = [] if where is None else parse_where(where)
     table = read_table(path)
-    cells = _Cells(file, table)
+    cells = Cells(file, table)
     value_columns = outputs if long is None else [long[1]] * len(outputs)
     for name in [*controls, *(long or ()), *value_columns, *filter(None, error_columns)]:
         cells.check_column(name)
@@ -232,173 +202,7 @@ def read_dataset(
     return dataset, rest
 
 
-def parse_where(text: str) -> list[Condition]:
-    """Read comparisons of columns with numbers, joined by ``and``.
-
-    Parameters
-    ----------
-    text : str
-        Such as "c3>-4 and c1<=0"; the comparisons are ``<=``, ``>=``, ``<``, ``>``, ``==`` and ``!=``.
-
-    Returns
-    -------
-    list of Condition
-
-    Raises
-    ------
-    InputError
-        Naming the piece that is no comparison.
-
-    Examples
-    --------
-    >>> parse_where("c3>-4 and c1 <= 0")
-    [Condition(column='c3', sign='>', number=-4.0), Condition(column='c1', sign='<=', number=0.0)]
-    """
-    conditions = []
-    for piece in re.split(r"(?:^|(?<=\s))and(?=\s|$)", text):
-        found = _COMPARISON.fullmatch(piece.strip())
-        number = None if found is None else _finite(found["number"].strip())
-        if number is None:
-            raise InputError(
-                f"--where {shown(text)}: {shown(piece.strip())} is not a comparison; write COLUMN, one of "
-                f"{' '.join(_COMPARE)}, and a number, and join comparisons with 'and', as in 'g>0 and g<=1'"
-            )
-        conditions.append(Condition(found["name"], found["sign"], number))
-    return conditions
-
-
-def parse_grid(text: str, control_names: Sequence[str]) -> np.ndarray:
-    """Read a product grid.
-
-    Parameters
-    ----------
-    text : str
-        For each control NAME=LO:HI:COUNT, ends included, or NAME=VALUE, separated by commas, in any order.
-    control_names : sequence of str
-        The order of the result's columns.
-
-    Returns
-    -------
-    ndarray, shape (K, p)
-        The first control varies slowest.
-
-    Raises
-    ------
-    InputError
-        Naming the piece at fault, or where there are more than 1,000,000 points.
-
-    Examples
-    --------
-    >>> parse_grid("a=0:1:3,b=2", ["a", "b"]).tolist()
-    [[0.0, 2.0], [0.5, 2.0], [1.0, 2.0]]
-    """
-    option = f"grid {shown(text)}"
-    names = ", ".join(shown(name) for name in control_names)
-    axes: dict[str, tuple[float, float, int]] = {}
-    for piece in text.split(","):
-        name, equals, numbers = (part.strip() for part in piece.rpartition("="))
-        axis = _axis(numbers.split(":"))
-        if not equals or not name or axis is None:
-            raise InputError(
-                f"{option}: {shown(piece.strip())} is not NAME=LO:HI:COUNT or NAME=VALUE with finite "
-                f"numbers and a whole COUNT; write it as in 'g=0:3:61'"
-            )
-        if name not in control_names:
-            raise InputError(f"{option}: there is no control {shown(name)}; the controls are {names}")
-        if name in axes:
-            raise InputError(f"{option}: the control {shown(name)} is given twice; give it once")
-        low, high, count = axis
-        if count < 1 or (count == 1) != (low == high):
-            raise InputError(
-                f"{option}: {shown(piece.strip())} asks for {count} points from {low!r} to {high!r}; "
-                f"give a COUNT of at least 2 and two different ends, or one value, '{shown(name)}={low!r}'"
-            )
-        axes[name] = axis
-    for name in control_names:
-        if name not in axes:
-            raise InputError(f"{option}: the control {shown(name)} is missing; give every control of {names}")
-    size = 1
-    for _, _, count in axes.values():
-        size *= count
-    if size > MAX_GRID_POINTS:
-        raise InputError(
-            f"{option}: the grid has {size:.3g} points, more than {MAX_GRID_POINTS:,}; lower the counts"
-            if size < 10**15
-            else f"{option}: the grid has more than {MAX_GRID_POINTS:,} points; lower the counts"
-        )
-    lines = [_spaced(*axes[name]) for name in control_names]
-    return np.stack([axis.ravel() for axis in np.meshgrid(*lines, indexing="ij")], axis=1)
-
-
-def read_grid(path: str | os.PathLike[str], control_names: Sequence[str]) -> np.ndarray:
-    """Read controls from a file.
-
-    Parameters
-    ----------
-    path : path-like
-        See `read_table`; the columns may stand in any order, and others are not looked at.
-    control_names : sequence of str
-        The order of the result's columns.
-
-    Returns
-    -------
-    ndarray, shape (K, p)
-        In the order of the file's rows.
-
-    Raises
-    ------
-    InputError
-        Where the file cannot be read, or a control is missing or not a finite number.
-    """
-    table = read_table(path)
-    cells = _Cells(shown(path, 200), table)
-    for name in control_names:
-        cells.check_column(name)
-    return np.array([[cells.finite(row, name) for name in control_names] for row in range(len(table.rows))])
-
-
-def controls_from_at(at: str, control_names: Sequence[str], rest: np.ndarray | None) -> np.ndarray:
-    """Return the controls that ``--at`` asks for.
-
-    Parameters
-    ----------
-    at : str
-        "rest", a grid as in `parse_grid`, or the path of a file as in `read_grid`.
-    control_names : sequence of str
-        The order of the result's columns.
-    rest : ndarray, shape (K, p), or None
-        Controls of the rows that ``--where`` excluded; None if there was none.
-
-    Returns
-    -------
-    ndarray, shape (K, p)
-
-    Raises
-    ------
-    InputError
-        Where there is no rest, or the grid or the file is at fault.
-    """
-    at = at.strip()
-    if at == "rest":
-        if rest is None:
-            raise InputError(
-                "--at rest: no --where was given, so there is no rest; give --where, a grid or a file"
-            )
-        if len(rest) == 0:
-            raise InputError("--at rest: --where excluded no row; give another --where, a grid or a file")
-        return rest
-    # A file's path may hold a "=", a grid is hardly the name of a file.
-    if os.path.isfile(at):
-        return read_grid(at, control_names)
-    if "=" in at:
-        return parse_grid(at, control_names)
-    raise InputError(
-        f"--at {shown(at, 200)}: no such file; give the path of a table, a grid as in "
-        f"'{','.join(f'{shown(name)}=0:1:11' for name in control_names)}', or rest"
-    )
-
-
-class _Cells:
+class Cells:
     """Numbers out of a table, with messages that say where they stand."""
 
     def __init__(self, file: str, table: Table) -> None:
@@ -440,9 +244,9 @@ class _Cells:
         text = self.text(row, name)
         if not text or _NOT_A_NUMBER.fullmatch(text):
             return float("nan")
-        number = _finite(text)
+        number = parse_number(text)
         if number is None:
-            infinite = _INFINITE.fullmatch(text) or _NUMBER.fullmatch(text)
+            infinite = _INFINITE.fullmatch(text) or NUMBER.fullmatch(text)
             what = "is infinite" if infinite else "is not a number"
             advice = "give a finite number" if infinite else "write a number such as 0.5 or -1e-3"
             raise InputError(
@@ -474,7 +278,7 @@ class _Cells:
 
     def satisfies(self, row: int, conditions: Sequence[Condition]) -> bool:
         """Return whether all conditions hold; each column must be a number even if an earlier one fails."""
-        held = [_COMPARE[sign](self.finite(row, name), number) for name, sign, number in conditions]
+        held = [condition.holds(self.finite(row, condition.column)) for condition in conditions]
         return all(held)
 
     def _place(self, row: int, name: str) -> str:
@@ -582,29 +386,3 @@ def _check_roles(
             )
         if name == "":
             raise InputError(f"{file}: --errors has an empty entry; write - for an output without errors")
-
-
-def _finite(text: str) -> float | None:
-    """Return the finite number that a text is, or None."""
-    if not _NUMBER.fullmatch(text):
-        return None
-    number = float(text)
-    return number if np.isfinite(number) else None
-
-
-def _axis(texts: list[str]) -> tuple[float, float, int] | None:
-    """Return lowest, highest and count of one control of a grid, or None where it is malformed."""
-    texts = [text.strip() for text in texts]
-    if len(texts) == 1:
-        value = _finite(texts[0])
-        return None if value is None else (value, value, 1)
-    # More digits than that are too many points, and Python refuses to convert thousands of digits.
-    if len(texts) != 3 or not re.fullmatch(r"[0-9]{1,18}", texts[2]):
-        return None
-    low, high = _finite(texts[0]), _finite(texts[1])
-    return None if low is None or high is None else (low, high, int(texts[2]))
-
-
-def _spaced(low: float, high: float, count: int) -> np.ndarray:
-    # Twice the halves, since the distance of two large numbers of opposite signs may overflow.
-    return 2 * np.linspace(low / 2, high / 2, count)

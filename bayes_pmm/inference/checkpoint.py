@@ -22,8 +22,8 @@ class ChainFile:
     def __init__(self, folder: Path, chain: int):
         self.path = Path(folder) / f"chain_{chain}.npz"
 
-    def save(self, state: Any, at: int, records: list) -> None:
-        """Save the state after ``at`` draws and the list of kept records."""
+    def save(self, state: Any, at: int, records: list, seconds: float) -> None:
+        """Save the state after ``at`` draws, the list of kept records and the seconds spent so far."""
         leaves = [_plain(x) for x in jax.tree.leaves(state)]
         kept = [np.concatenate(parts) for parts in zip(*(jax.tree.leaves(r) for r in records), strict=True)]
         arrays = {f"state_{i}": x for i, x in enumerate(leaves)} | {
@@ -31,18 +31,19 @@ class ChainFile:
         }
         partial = self.path.with_suffix(".partial")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(partial, "wb") as file:
-                np.savez(file, at=at, **arrays)
+                np.savez(file, at=at, seconds=seconds, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
         except OSError as error:
             raise BayesPMMError(
-                f"{self.path}: checkpoint not written ({error.strerror}); free space and resume"
+                f"{self.path}: checkpoint not written ({error.strerror}); mend that and resume"
             ) from error
 
-    def load(self, like: Any) -> tuple[Any, int, list] | None:
-        """State, number of draws done and records, or None if there is no whole checkpoint.
+    def load(self, like: Any) -> tuple[Any, int, list, float] | None:
+        """State, number of draws done, records and seconds spent, or None if there is no whole checkpoint.
 
         Parameters
         ----------
@@ -57,10 +58,12 @@ class ChainFile:
         except (OSError, ValueError, zipfile.BadZipFile, EOFError):
             return None
         leaves, structure = jax.tree.flatten(like)
+        if not {"at", "seconds", *(f"state_{i}" for i in range(len(leaves)))} <= arrays.keys():
+            return None
         stored = [arrays[f"state_{i}"] for i in range(len(leaves))]
         state = structure.unflatten([_like(x, leaf) for x, leaf in zip(stored, leaves, strict=True)])
         kept = [arrays[f"kept_{i}"] for i in range(sum(k.startswith("kept_") for k in arrays))]
-        return state, int(arrays["at"]), kept
+        return state, int(arrays["at"]), kept, float(arrays["seconds"])
 
 
 def _plain(leaf: Any) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,9 +123,10 @@ class NUTS:
 
         def chain(index):
             saved = ChainFile(checkpoint, index) if checkpoint is not None else None
-            state, at, records = states[index], 0, []
+            state, at, records, before = states[index], 0, [], 0.0
             if saved is not None and (previous := saved.load(state)):
-                state, at, leaves = previous
+                state, at, leaves, before = previous
+                done[index] = at
                 if leaves:
                     records = [jax.tree.unflatten(jax.tree.structure(_record(state)), leaves)]
             while at < total and not stop.is_set():
@@ -137,24 +138,25 @@ class NUTS:
                     records.append(kept)
                 at += count
                 if saved is not None:
-                    saved.save(state, at, records)
+                    saved.save(state, at, records, before + time.perf_counter() - began)
                 with lock:
                     done[index] = at
                     progress("sampling", sum(done), total * self.chains)
-            return records
+            return records, before
 
         began = time.perf_counter()
         with ThreadPoolExecutor(max_workers=min(self.chains, os.cpu_count() or 1)) as pool:
             futures = [pool.submit(chain, i) for i in range(self.chains)]
             try:
-                results = [f.result() for f in futures]
-            except BaseException:
+                # One chain's failure must not wait for the others to finish.
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
                 stop.set()
-                raise
-        seconds = time.perf_counter() - began
+            results = [f.result() for f in futures]
+        seconds = time.perf_counter() - began + max(before for _, before in results)
         joined = jax.tree.map(
             lambda *chains: np.stack(chains),
-            *[jax.tree.map(lambda *parts: np.concatenate(parts), *records) for records in results],
+            *[jax.tree.map(lambda *parts: np.concatenate(parts), *records) for records, _ in results],
         )
         return joined[0], joined[1], seconds
 

@@ -1,0 +1,303 @@
+r"""One xarray.DataTree with ArviZ's groups: built from a fit, stored as netCDF, read back.
+
+The tree has the groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive,
+observed_data, constant_data, training (the data set as it was given) and, with predictions, predictions and
+predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` whose coordinates are the controls
+and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the installed ArviZ works on.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from bayes_pmm import gauge
+from bayes_pmm.basis import Basis, parse_basis
+from bayes_pmm.data import Dataset
+from bayes_pmm.diagnostics import Diagnosis, import_arviz
+from bayes_pmm.errors import InputError
+from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.priors import Prior
+from bayes_pmm.scaling import Scaling
+
+__all__ = ["FORMAT", "build_tree", "prediction_controls", "read_tree", "restore", "to_arviz", "write_tree"]
+
+FORMAT = "bayes_pmm fit 1"
+PRIOR_DRAWS = 500
+
+
+def to_arviz(tree: xr.DataTree) -> Any:
+    """What the installed ArviZ works on: InferenceData for 0.x, the DataTree itself for 1.x."""
+    az = import_arviz()
+    return az.from_datatree(tree) if hasattr(az, "from_datatree") else tree
+
+
+def build_tree(
+    posterior: Posterior,
+    draws: Draws,
+    diagnosis: Diagnosis,
+    outputs: np.ndarray,
+    key: jax.Array,
+    predictions: tuple[np.ndarray, dict[str, np.ndarray]] | None = None,
+) -> xr.DataTree:
+    """Tree of a fit.
+
+    Parameters
+    ----------
+    posterior, draws, diagnosis
+        The fit.
+    outputs : array (chain, draw, N, Q)
+        Outputs at the training controls, without floor and noise.
+    key : PRNG key
+        For predictive and prior draws, and stored as the fit's own.
+    predictions : (controls (P, p), dict of kind to array (chain, draw, P, Q)), optional
+    """
+    data = posterior.data
+    rows, cols = np.nonzero(data.mask)
+    obs = _cells(data, data.controls, rows, cols, "obs_id")
+    k_noise, k_prior = jax.random.split(key)
+    cells = outputs[:, :, rows, cols]
+    sd = np.sqrt(_floor(posterior, draws.sites)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
+    residual = (data.values[rows, cols] - cells) / sd
+    log_likelihood = -0.5 * residual**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
+    replicated = cells + sd * np.asarray(jax.random.normal(k_noise, cells.shape))
+    prior_sites, prior_cells, prior_y = _prior_draws(posterior, k_prior, rows, cols)
+    chains = {"chain": np.arange(cells.shape[0]), "draw": np.arange(cells.shape[1])}
+    groups = {
+        "posterior": _sites_dataset(posterior, draws.sites, cells, obs, chains),
+        "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in draws.stats.items()}, chains),
+        "log_likelihood": _on_cells({"y": log_likelihood}, obs, chains),
+        "posterior_predictive": _on_cells({"y": replicated}, obs, chains),
+        "prior": _sites_dataset(posterior, prior_sites, prior_cells, obs, _count(prior_cells)),
+        "prior_predictive": _on_cells({"y": prior_y}, obs, _count(prior_y)),
+        "observed_data": xr.Dataset({"y": ("obs_id", data.values[rows, cols])}, obs),
+        "constant_data": xr.Dataset(
+            {
+                **{f"c_{name}": ("obs_id", data.controls[rows, j]) for j, name in enumerate(data.control_names)},
+                "output_index": ("obs_id", cols),
+                "error": ("obs_id", data.errors[rows, cols]),
+            },
+            obs,
+        ),
+        "training": _training(data),
+    }
+    if predictions is not None:
+        controls, samples = predictions
+        r, q = (a.ravel() for a in np.indices((len(controls), data.n_outputs)))
+        new = _cells(data, controls, r, q, "pred_id")
+        flat = {k: v.reshape(*v.shape[:2], -1) for k, v in samples.items()}
+        groups["predictions"] = _on_cells(
+            {"latent": flat["latent"], "y": flat["predictive"]}, new, chains, "pred_id"
+        )
+        groups["predictions_constant_data"] = xr.Dataset(
+            {f"c_{name}": ("pred_id", controls[r, j]) for j, name in enumerate(data.control_names)}, new
+        )
+    stamp = {
+        "inference_library": "numpyro",
+        "inference_library_version": version("numpyro"),
+        "creation_library": "bayes_pmm",
+        "creation_library_version": version("bayes_pmm"),
+        "sampling_time": float(draws.info["seconds"]),
+    }
+    for name in ("posterior", "sample_stats"):
+        groups[name].attrs.update(stamp)
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs.update(format=FORMAT, bayes_pmm=json.dumps(_description(posterior, draws, diagnosis, key)), **stamp)
+    return tree
+
+
+def write_tree(tree: xr.DataTree, path: str | Path) -> None:
+    """Store a tree as netCDF under a name that does not exist yet; nothing half-written stays behind.
+
+    Raises
+    ------
+    InputError
+        If the file exists or cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another name or move it away")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        tree.to_netcdf(partial, engine="h5netcdf")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
+
+
+def read_tree(path: str | Path) -> xr.DataTree:
+    """Tree stored by :func:`write_tree`, read whole into memory.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is truncated, or it is not a fit of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the folder or file of a finished fit")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as stored:
+            tree = stored.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # the netCDF stack raises many kinds on foreign bytes
+        raise InputError(
+            f"{path}: cannot be read as netCDF ({type(error).__name__}); it is truncated or foreign: fit again"
+        ) from error
+    if tree.attrs.get("format") != FORMAT:
+        raise InputError(f"{path}: is netCDF but not a fit of this package (format '{FORMAT}'); fit again")
+    return tree
+
+
+def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, Draws, Diagnosis, jax.Array]:
+    """Posterior, draws, diagnosis and key of a stored fit.
+
+    Parameters
+    ----------
+    tree : DataTree
+    basis : Basis, optional
+        Needed where the fit had a user's own basis.
+
+    Raises
+    ------
+    InputError
+        If the tree is damaged or the basis is missing.
+    """
+    try:
+        about = json.loads(tree.attrs["bayes_pmm"])
+        training = tree["training"]
+        data = Dataset(
+            training["controls"].values,
+            training["values"].values,
+            training["errors"].values,
+            tuple(map(str, training["control"].values)),
+            tuple(map(str, training["output"].values)),
+        )
+        if basis is None:
+            if about["basis_is_custom"]:
+                raise InputError(f"the fit has its own basis '{about['basis']}'; pass basis= when loading it")
+            basis = parse_basis(about["basis"])
+        posterior = Posterior(
+            data,
+            PMM(about["outputs"], about["dim"], basis, about["field"]),
+            Prior(**about["prior"]),
+            Noise(**about["noise"]),
+            Scaling.from_dict(about["scaling"]),
+        )
+        sites = {k: tree["posterior"][k].values for k in about["sites"]}
+        stats = {k: v.values for k, v in tree["sample_stats"].data_vars.items()}
+        diagnosis = Diagnosis(**(about["diagnosis"] | {"reasons": tuple(about["diagnosis"]["reasons"])}))
+        key = jax.random.wrap_key_data(jnp.asarray(about["key"], jnp.uint32))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the stored fit is damaged ({error}); fit again") from error
+    return posterior, Draws(sites, stats, about["info"]), diagnosis, key
+
+
+def _description(posterior: Posterior, draws: Draws, diagnosis: Diagnosis, key: jax.Array) -> dict:
+    """Everything but arrays that restores a fit."""
+    basis = str(posterior.pmm.basis)
+    try:
+        custom = parse_basis(basis) != posterior.pmm.basis
+    except InputError:
+        custom = True
+    return {
+        "outputs": [str(o) for o in posterior.pmm.outputs],
+        "dim": posterior.pmm.dim,
+        "field": posterior.pmm.field,
+        "basis": basis,
+        "basis_is_custom": custom,
+        "prior": asdict(posterior.prior),
+        "noise": asdict(posterior.noise),
+        "scaling": posterior.scaling.to_dict(),
+        "sites": list(draws.sites),
+        "info": draws.info,
+        "diagnosis": asdict(diagnosis),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+    }
+
+
+def _training(data: Dataset) -> xr.Dataset:
+    return xr.Dataset(
+        {
+            "controls": (("row", "control"), data.controls),
+            "values": (("row", "output"), data.values),
+            "errors": (("row", "output"), data.errors),
+        },
+        {"control": list(data.control_names), "output": list(data.output_names)},
+    )
+
+
+def _cells(data: Dataset, controls: np.ndarray, rows: np.ndarray, cols: np.ndarray, dim: str) -> dict:
+    """Coordinates of flat cells: index, controls, output's name."""
+    coords: dict[str, Any] = {dim: np.arange(len(rows))}
+    for j, name in enumerate(data.control_names):
+        coords[name if name not in ("chain", "draw", dim, "output") else f"{name}_"] = (dim, controls[rows, j])
+    coords["output"] = (dim, np.array(data.output_names)[cols])
+    return coords
+
+
+def _on_cells(variables: dict, cells: dict, chains: dict, dim: str = "obs_id") -> xr.Dataset:
+    return xr.Dataset({k: (("chain", "draw", dim), v) for k, v in variables.items()}, {**chains, **cells})
+
+
+def _count(draws: np.ndarray) -> dict:
+    return {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1])}
+
+
+def _floor(posterior: Posterior, sites: dict) -> np.ndarray:
+    if posterior.noise.floor:
+        return np.asarray(sites["floor"])
+    some = next(iter(sites.values()))
+    return np.zeros((*some.shape[:2], posterior.data.n_outputs))
+
+
+def _sites_dataset(posterior, sites, cells, obs, chains) -> xr.Dataset:
+    """Sites, outputs at the observed cells, and traces of powers of the reference matrix."""
+    variables: dict[str, Any] = {"model": (("chain", "draw", "obs_id"), cells)}
+    for name, value in sites.items():
+        dims = [f"{name}_dim_{i}" for i in range(value.ndim - 2)]
+        if name == "floor":
+            dims = ["output_name"]
+        variables[name] = (("chain", "draw", *dims), value)
+    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
+    invariant = jax.jit(jax.vmap(lambda s: gauge.traces(posterior.matrix_prior.assemble(s)[0])))(flat)
+    variables["trace"] = (("chain", "draw", "power"), np.asarray(invariant).reshape(*cells.shape[:2], -1))
+    coords = {**chains, **obs, "power": [1, 2, 3]}
+    if "floor" in sites:
+        coords["output_name"] = list(posterior.data.output_names)
+    return xr.Dataset(variables, coords)
+
+
+def _prior_draws(posterior: Posterior, key: jax.Array, rows: np.ndarray, cols: np.ndarray):
+    data = posterior.data
+    k1, k2 = jax.random.split(key)
+    sites = jax.jit(jax.vmap(posterior.prior_sites))(jax.random.split(k1, PRIOR_DRAWS))
+    outputs = np.asarray(jax.jit(jax.vmap(lambda s: posterior.outputs(s, data.controls)))(sites))
+    sites = {k: np.asarray(v)[None] for k, v in sites.items()}
+    cells = outputs[None][:, :, rows, cols]
+    sd = np.sqrt(_floor(posterior, sites)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
+    return sites, cells, cells + sd * np.asarray(jax.random.normal(k2, cells.shape))
+
+
+def prediction_controls(tree: xr.DataTree) -> np.ndarray | None:
+    """Controls (P, p) of the stored predictions, or None."""
+    if "predictions_constant_data" not in tree.children:
+        return None
+    group = tree["predictions_constant_data"]
+    n_outputs = tree["training"].sizes["output"]
+    names = tree["training"]["control"].values
+    return np.stack([group[f"c_{name}"].values[::n_outputs] for name in names], axis=1)

@@ -1,0 +1,449 @@
+r"""Whether bands can be trusted: scores against exact values, simulation-based calibration of a posterior.
+
+Draws come first, (S, ...), and are compared with exact values of shape (...); NaN among these is left out.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+from numpyro import handlers
+from numpyro.diagnostics import effective_sample_size
+from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo
+from scipy import stats
+
+from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.inference.protocol import Progress, silent
+from bayes_pmm.posterior import Posterior
+
+__all__ = ["Uniformity", "coverage", "crps", "interval_score", "labels", "ranks", "sbc", "uniformity"]
+
+
+def coverage(draws: ArrayLike, truth: ArrayLike, level: float = 0.9, axis=None) -> np.ndarray:
+    """Fraction of exact values inside the central interval of the draws.
+
+    Parameters
+    ----------
+    draws : array (S, ...)
+    truth : array (...)
+        NaN is left out.
+    level : float
+        Probability of the interval; its ends are quantiles of the draws.
+    axis : int or tuple of int, optional
+        Axes of ``truth`` to average over; default all.
+
+    Returns
+    -------
+    array
+        Shape of ``truth`` without ``axis``; NaN where nothing was left.
+    """
+    draws, truth = _checked(draws, truth)
+    low, high = _interval(draws, level)
+    known = ~np.isnan(truth)
+    inside = known & (truth >= low) & (truth <= high)
+    count = known.sum(axis=axis)
+    return np.where(count > 0, inside.sum(axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def crps(draws: ArrayLike, truth: ArrayLike, fair: bool = True) -> np.ndarray:
+    r"""Continuous ranked probability score of the draws, in the units of the output; smaller is better.
+
+    .. math::
+        \frac1S Σ_i |x_i − y| − \frac{1}{2 S (S−1)} Σ_{ij} |x_i − x_j|
+
+    computed from the sorted draws in O(S log S). The fair variant (S − 1) is an unbiased estimate of the
+    score of the distribution that independent draws come from and can be negative; the other (S²) is the score
+    of the draws' own empirical distribution.
+
+    Parameters
+    ----------
+    draws : array (S, ...)
+    truth : array (...)
+    fair : bool
+
+    Returns
+    -------
+    array (...)
+        NaN where ``truth`` is.
+
+    References
+    ----------
+    Gneiting and Raftery, JASA 102, 359 (2007); Ferro, Q. J. R. Meteorol. Soc. 140, 1917 (2014).
+    """
+    draws, truth = _checked(draws, truth)
+    S = len(draws)
+    ordered = np.sort(draws, axis=0)
+    weights = 2 * np.arange(1, S + 1) - S - 1.0
+    # Σ_ij |x_i − x_j| = 2 Σ_i (2i − S − 1) x_(i); centred against cancellation.
+    spread = np.tensordot(weights, ordered - ordered.mean(axis=0), axes=1)
+    return np.abs(draws - truth).mean(axis=0) - spread / (S * (S - 1) if fair else S**2)
+
+
+def interval_score(draws: ArrayLike, truth: ArrayLike, level: float = 0.9) -> np.ndarray:
+    r"""Score of the central interval [l, u]: u − l + 2/α · distance of the exact value from it, α = 1 − level.
+
+    Parameters
+    ----------
+    draws : array (S, ...)
+    truth : array (...)
+    level : float
+
+    Returns
+    -------
+    array (...)
+        In the units of the output, smaller is better; NaN where ``truth`` is.
+
+    References
+    ----------
+    Gneiting and Raftery, JASA 102, 359 (2007), eq. 43.
+    """
+    draws, truth = _checked(draws, truth)
+    low, high = _interval(draws, level)
+    outside = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
+    return high - low + 2 / (1 - level) * outside
+
+
+def _checked(draws: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    draws, truth = np.asarray(draws, float), np.asarray(truth, float)
+    if draws.ndim == 0 or draws.shape[1:] != truth.shape:
+        raise InputError(
+            f"draws of shape {draws.shape} do not fit exact values of shape {truth.shape};"
+            " give draws of shape (S, ...) with the exact values' shape after S"
+        )
+    if len(draws) < 2:
+        raise InputError(f"{len(draws)} draws cannot be scored; give at least 2")
+    return draws, truth
+
+
+def _interval(draws: np.ndarray, level: float) -> np.ndarray:
+    if not 0 < level < 1:
+        raise InputError(f"level = {level} is not a probability; use a number between 0 and 1")
+    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def sbc(
+    posterior: Posterior,
+    key: jax.Array,
+    n_datasets: int = 200,
+    *,
+    controls: ArrayLike | None = None,
+    n_ranks: int = 100,
+    warmup: int = 500,
+    draws: int = 990,
+    target_accept: float = 0.8,
+    generator: Posterior | None = None,
+    progress: Progress = silent,
+) -> xr.DataTree:
+    """Simulation-based calibration: ranks of the truth among posterior draws, uniform if all is right.
+
+    For each data set the sites are drawn from the prior and data from the likelihood, at the training
+    controls, with their known errors and missing entries. The posterior given these data keeps the stored
+    scaling, so it is exactly the one that belongs to this prior. Ranked are gauge-invariant quantities: outputs
+    at the training controls and at ``controls``, the noise floor, the matrices' scales, and the log likelihood
+    of the simulated data, which sees errors that functions of the parameters alone do not (Modrák et al.).
+    Single matrix elements are not ranked: a sampler that stays in one image of the discrete gauge is not
+    calibrated there.
+
+    NumPyro's NUTS is compiled once for all data sets and starts at the truth, which is an exact draw from the
+    posterior: a correct kernel leaves it there, so deviations measure the density and the kernel, and not the
+    search for starting points. The price: that every basin is found is **not** tested.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    key : jax.Array
+    n_datasets : int
+    controls : array (M, p), optional
+        More controls at which outputs are ranked, for example outside the data.
+    n_ranks : int
+        Number of values of the rank: 0 to the number of kept draws, n_ranks − 1.
+    warmup, draws : int
+        NUTS draws to adapt with, and to be thinned evenly to n_ranks − 1.
+    target_accept : float
+    generator : Posterior, optional
+        Draws the truth and the data instead of ``posterior``, with the same sites and shapes: other than
+        ``posterior`` it makes a negative control, or a study of a wrong assumption.
+    progress : callable
+
+    Returns
+    -------
+    DataTree
+        Group ``prior_sbc``: integer ranks with chain = 1 and draw = data set, as simuk gives and
+        ``arviz_plots.plot_ecdf_pit`` takes: ``output`` (chain, draw, sbc_id) with coordinates ``sbc_output``
+        (name), ``controls`` (sbc_id, control), ``added`` (true at ``controls``); ``floor`` (chain, draw,
+        floor_id), ``scale`` (chain, draw, scale_id), ``log_likelihood`` (chain, draw).
+        Group ``sbc_stats`` (draw): ``ess`` (draw, quantity) before thinning, ``divergences``, ``n_steps``,
+        ``acceptance_rate``. Attributes: ``n_ranks``, ``thin``, ``warmup``, ``draws``; ``ess_mean``, the mean over
+        data sets for the worst quantity; ``thinned_enough``, 1 if that is at least the number of kept draws, so
+        that ranks are those of nearly independent draws, else increase ``draws``.
+
+    Raises
+    ------
+    InputError
+        For numbers that cannot be used.
+    BayesPMMError
+        If a ranked quantity was not finite.
+
+    References
+    ----------
+    Talts et al., arXiv:1804.06788; Modrák et al., arXiv:2211.02383 (choice of the ranked quantities).
+    """
+    kept = n_ranks - 1
+    if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept:
+        raise InputError(
+            f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws}: use at least"
+            " 1 data set and warm-up draw, 2 ranks, and n_ranks - 1 draws"
+        )
+    thin = draws // kept
+    total = thin * kept
+    where = _ranked_controls(posterior, controls)
+    one, names = _simulation(posterior, generator or posterior, where, warmup, total, target_accept)
+    keys = jax.random.split(key, n_datasets)
+    compiled = jax.jit(one).lower(keys[0]).compile()
+
+    def run(i):
+        truth, values, sampler = jax.tree.map(np.asarray, compiled(keys[i]))
+        if not (np.isfinite(truth).all() and np.isfinite(values).all()):
+            raise BayesPMMError(f"data set {i}: a ranked quantity is not finite; narrow the prior's scales")
+        below = np.sum(values[thin - 1 :: thin] < truth[None], axis=0)
+        return below, effective_sample_size(values[None]), sampler
+
+    results = [None] * n_datasets
+    with ThreadPoolExecutor(max_workers=min(n_datasets, os.cpu_count() or 1)) as pool:
+        futures = {pool.submit(run, i): i for i in range(n_datasets)}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                results[futures[future]] = future.result()
+                progress("calibration", done, n_datasets)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    below = np.stack([r[0] for r in results])
+    # A quantity that never moved has no autocorrelation: the chain gave one draw of it.
+    ess = np.nan_to_num(np.stack([r[1] for r in results]), nan=1.0)
+    sampler = {k: np.stack([r[2][k] for r in results]) for k in results[0][2]}
+    worst = float(ess.mean(axis=0).min())
+    attrs = {
+        "n_ranks": n_ranks,
+        "thin": thin,
+        "warmup": warmup,
+        "draws": total,
+        "ess_mean": worst,
+        "thinned_enough": int(worst >= kept),
+    }
+    return _tree(posterior, below, ess, sampler, names, where, len(posterior.data.controls), attrs)
+
+
+def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.ndarray:
+    trained = posterior.data.controls
+    if controls is None:
+        return trained
+    added = np.asarray(controls, float)
+    if added.ndim != 2 or added.shape[1] != trained.shape[1] or not np.isfinite(added).all():
+        raise InputError(
+            f"controls: expected finite numbers of shape (M, {trained.shape[1]}), got {added.shape}"
+        )
+    return np.concatenate([trained, added])
+
+
+def _simulation(posterior, generator, where, warmup, total, target_accept):
+    """Function of a key, truth (R,), values (total, R) and statistics of one data set; sizes of the quantities."""
+    c, observed, error = (jnp.asarray(a) for a in posterior.training)
+    missing = jnp.isnan(observed)
+    _, _, error_true = (jnp.asarray(a) for a in generator.training)
+    init, step = hmc(potential_fn_gen=lambda y: lambda z: posterior.potential(z, c, y, error), algo="NUTS")
+
+    def quantities(z, energy):
+        sites = posterior.constrain(z)
+        found = {"output": posterior.outputs(sites, where).ravel()}
+        found |= {"floor": sites["floor"]} if "floor" in sites else {}
+        scale = sites.get("scale", sites.get("free_scale"))
+        found |= {"scale": scale} if scale is not None else {}
+        return found | {"log_likelihood": (-energy - posterior.log_prior(z))[None]}
+
+    def flat(z, energy):
+        return jnp.concatenate(jax.tree.leaves(quantities(z, energy)))
+
+    def draw(key):
+        with handlers.seed(rng_seed=key), handlers.trace() as trace:
+            generator.model(c, None, error_true)
+        sites = {k: s["value"] for k, s in trace.items() if s["type"] == "sample"}
+        y = sites.pop("y")
+        return posterior.unconstrain(sites), jnp.where(missing, jnp.nan, y)
+
+    def one(key):
+        key_data, key_run = jax.random.split(key)
+        z, y = draw(key_data)
+        energy, gradient = jax.value_and_grad(posterior.potential)(z, c, y, error)
+        state = init(
+            ParamInfo(z, energy, gradient),
+            warmup,
+            step_size=0.1,
+            dense_mass=True,
+            target_accept_prob=target_accept,
+            trajectory_length=None,
+            max_tree_depth=10,
+            model_args=(y,),
+            rng_key=key_run,
+        )
+        state = jax.lax.fori_loop(0, warmup, lambda _, s: step(s, (y,), {}), state)
+
+        def body(state, _):
+            state = step(state, (y,), {})
+            record = state.diverging, state.num_steps, state.accept_prob
+            return state, (flat(state.z, state.potential_energy), *record)
+
+        _, (values, diverging, steps, acceptance) = jax.lax.scan(body, state, None, length=total)
+        sampler = {
+            "divergences": jnp.sum(diverging),
+            "n_steps": jnp.mean(steps.astype(values.dtype)),
+            "acceptance_rate": jnp.mean(acceptance),
+        }
+        return flat(z, energy), values, sampler
+
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(lambda k: quantities(draw(k)[0], 0.0), key)
+    return one, {name: s.shape[0] for name, s in shapes.items()}
+
+
+def _tree(posterior, below, ess, sampler, names, where, n_trained, attrs):
+    data, (M, Q) = posterior.data, (len(where), posterior.data.n_outputs)
+    matrices = [f"M{i}" for i in range(posterior.matrix_prior.n_primary)] + list(posterior.pmm.operators)
+    free = posterior.matrix_prior.hyperparameters()[1] > 0
+    coords = {
+        "chain": [0],
+        "draw": np.arange(len(below)),
+        "sbc_id": np.arange(M * Q),
+        "sbc_output": ("sbc_id", np.tile(np.array(data.output_names, str), M)),
+        "control": list(data.control_names),
+        "controls": (("sbc_id", "control"), np.repeat(where, Q, axis=0)),
+        "added": ("sbc_id", np.repeat(np.arange(M) >= n_trained, Q).astype(np.int8)),
+    }
+    dims = {"output": ("sbc_id",), "log_likelihood": ()}
+    if "floor" in names:
+        coords["floor_id"], dims["floor"] = list(data.output_names), ("floor_id",)
+    if "scale" in names:
+        coords["scale_id"] = [m for m, f in zip(matrices, free, strict=True) if f]
+        dims["scale"] = ("scale_id",)
+    parts = np.split(below, np.cumsum(list(names.values()))[:-1], axis=1)
+    variables = {
+        k: (("chain", "draw", *dims[k]), (v if dims[k] else v[:, 0]).astype(np.int64)[None])
+        for k, v in zip(names, parts, strict=True)
+    }
+    group = xr.Dataset(variables, coords, attrs)
+    statistics = xr.Dataset(
+        {"ess": (("draw", "quantity"), ess)} | {k: ("draw", v) for k, v in sampler.items()},
+        {"draw": coords["draw"], "quantity": labels(group)},
+    )
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), "prior_sbc": group, "sbc_stats": statistics})
+
+
+def labels(group: xr.Dataset) -> list[str]:
+    """One label for each ranked quantity of the group ``prior_sbc``, in the order of :func:`ranks`."""
+    found = []
+    for name in sorted(group.data_vars):
+        if name == "output":
+            places = [", ".join(f"{x:.6g}" for x in np.atleast_1d(c)) for c in group["controls"].values]
+            found += [f"{o} at {c}" for o, c in zip(group["sbc_output"].values, places, strict=True)]
+        elif group[name].ndim == 2:
+            found.append(name)
+        else:
+            found += [f"{name} {i}" for i in group[f"{name}_id"].values]
+    return found
+
+
+def ranks(tree: xr.DataTree) -> np.ndarray:
+    """All ranks of :func:`sbc` side by side: (data sets, quantities)."""
+    group = tree["prior_sbc"].to_dataset()
+    return np.concatenate(
+        [group[k].values.reshape(group.sizes["draw"], -1) for k in sorted(group.data_vars)], axis=1
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Uniformity:
+    """Tests of ranks for uniformity.
+
+    Parameters
+    ----------
+    chi2, smooth : array (...)
+        p-value of each quantity: χ² over bins, and the smooth test (mean and spread of the ranks).
+    adjusted : array (...)
+        Smaller of the two after Holm's correction for all tests of all quantities, which holds for dependent
+        tests too.
+    alpha : float
+        Probability that ``uniform`` is false although all ranks are uniform: at most this.
+    """
+
+    chi2: np.ndarray
+    smooth: np.ndarray
+    adjusted: np.ndarray
+    alpha: float
+
+    @property
+    def uniform(self) -> bool:
+        """Whether no quantity deviates significantly."""
+        return bool(np.min(self.adjusted) >= self.alpha)
+
+
+def uniformity(ranks: ArrayLike, n_ranks: int, *, bins: int | None = None, alpha: float = 0.01) -> Uniformity:
+    """Test ranks for uniformity over 0 … n_ranks − 1.
+
+    Two tests for each quantity: Pearson's χ² over bins, for any shape, and Neyman's smooth test of order 2
+    (orthonormal polynomials of the discrete uniform distribution), for what mostly goes wrong: a shift, and
+    bands that are too narrow or too wide.
+
+    Parameters
+    ----------
+    ranks : integer array (S, ...)
+        S independent data sets.
+    n_ranks : int
+    bins : int, optional
+        Default: 20 data sets a bin, between 2 and 20 bins.
+    alpha : float
+
+    Returns
+    -------
+    Uniformity
+
+    Raises
+    ------
+    InputError
+        For ranks outside the range, or too few data sets for the χ² distribution to hold (5 a bin).
+    """
+    r = np.asarray(ranks)
+    if r.dtype.kind not in "iu" or r.ndim == 0 or r.size == 0 or r.min() < 0 or r.max() >= n_ranks:
+        raise InputError(
+            f"ranks must be integers from 0 to n_ranks - 1 = {n_ranks - 1}, one row per data set"
+        )
+    S = len(r)
+    bins = int(np.clip(S // 20, 2, min(20, n_ranks))) if bins is None else bins
+    if not 2 <= bins <= n_ranks or 5 * bins > S:
+        raise InputError(f"{S} data sets in {bins} bins: use at least 2 bins and 5 data sets a bin")
+    bin_of = np.arange(n_ranks) * bins // n_ranks
+    expected = np.bincount(bin_of, minlength=bins) * S / n_ranks
+    flat = r.reshape(S, -1)
+    counts = np.stack([np.bincount(bin_of[column], minlength=bins) for column in flat.T])
+    chi2 = stats.chi2.sf(np.sum((counts - expected) ** 2 / expected, axis=1), bins - 1)
+    order = min(2, n_ranks - 1)
+    grid = np.linspace(-1, 1, n_ranks)
+    basis = np.linalg.qr(np.vander(grid, order + 1, increasing=True))[0][:, 1:] * np.sqrt(n_ranks)
+    smooth = stats.chi2.sf(np.sum(basis[flat].sum(axis=0) ** 2, axis=1) / S, order)
+    adjusted = _holm(np.concatenate([chi2, smooth])).reshape(2, -1).min(axis=0)
+    shape = r.shape[1:]
+    return Uniformity(chi2.reshape(shape), smooth.reshape(shape), adjusted.reshape(shape), alpha)
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p-values."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted

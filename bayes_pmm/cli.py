@@ -1,0 +1,270 @@
+"""The command line: options in, a run's folder out."""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import click
+import jax
+import numpy as np
+
+from bayes_pmm import problems
+from bayes_pmm.basis import parse_basis
+from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.fit import Fit, load
+from bayes_pmm.grids import controls_from_at
+from bayes_pmm.hermitian import FIELDS
+from bayes_pmm.inference import NUTS, SAMPLERS, method_by_name
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.outputs import Level, Output, parse_output
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.predict import Bands
+from bayes_pmm.report import render_report, write_new
+from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_rest
+from bayes_pmm.tables import read_dataset
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run the command line and exit with its code.
+
+    0 done, 1 the computation failed, 2 bad input or usage (one line on standard error), 3 with ``--strict`` when
+    the status is not ok, 130 interrupted.
+    """
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        help_hint = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
+        return _complain(f"{error.format_message()}{help_hint}", 2)
+    except InputError as error:
+        return _complain(str(error), 2)
+    except BayesPMMError as error:
+        return _complain(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("interrupted; the same command with --resume goes on from the last checkpoint", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (for example `| head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo("bayes-pmm: " + " ".join(message.split()), err=True)
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="bayes_pmm", prog_name="bayes-pmm")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is being done.")
+def cli(verbose: bool) -> None:
+    """Bayesian parametric matrix models: from a table of levels to a posterior band."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
+    jax.config.update("jax_enable_x64", True)
+    cache = os.environ.get("BAYES_PMM_CACHE") or Path(click.get_app_dir("bayes_pmm", force_posix=True)) / "jax"
+    with contextlib.suppress(OSError):
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to make; a new name if not given.")
+@click.option("--seed", default=0, show_default=True, help="Of the noise and of the sampler.")
+def demo(out: Path | None, seed: int) -> int:
+    """Fit an anharmonic oscillator on 0 <= g <= 1 and compare the bands beyond with the exact levels."""
+    if out is None:
+        out = next(p for i in range(1, 10_000) if not (p := Path(f"bayes-pmm-demo-{i}")).exists())
+    problem = problems.get("oscillator")
+    data = problem.dataset(noise=1e-2, seed=seed)
+    posterior = Posterior(data, PMM(tuple(problem.outputs.values()), dim=4))
+    controls = np.concatenate([problem.train, problem.outside])
+    method = NUTS(warmup=600, draws=1200)
+    options = {"command": "demo", "seed": seed, "method": repr(method)}
+    check_folder(out, options, resume=False)
+    click.echo(f"{problem.summary}\n{data.n_rows} values of g, levels E0 and E1 with 1 % noise; dim 4; sampling ...")
+    exact = problem.exact(controls)
+    done, bands = execute(posterior, method, seed, out, options, controls, exact=exact)
+    click.echo(f"\n{'g':>6} {'output':>6} {'q05':>9} {'q50':>9} {'q95':>9} {'exact':>9}")
+    inside = 0
+    for i in range(len(problem.train), len(controls)):
+        for q, name in enumerate(data.output_names):
+            lo, mid, hi = bands.quantiles["latent"][[0, 2, 4], i, q]
+            hit = lo <= exact[i, q] <= hi
+            inside += hit
+            mark = "" if hit else "  outside the band"
+            click.echo(f"{controls[i, 0]:6.2f} {name:>6} {lo:9.4f} {mid:9.4f} {hi:9.4f} {exact[i, q]:9.4f}{mark}")
+    total = problem.outside.shape[0] * data.n_outputs
+    click.echo(f"\n{inside} of {total} exact values outside the data lie inside the 90 % latent band")
+    return _finish(done, out, strict=False)
+
+
+@cli.command()
+@click.argument("table", metavar="DATA.csv", type=click.Path(path_type=Path))
+@click.option("--controls", required=True, help="Control columns, separated by commas.")
+@click.option("--outputs", required=True, help="COLUMN or COLUMN=EXPR, separated by commas; EXPR as E2, E[-1], "
+              "E1-E0, <0|A|0> or |<0|A|1>|^2. The i-th column without EXPR is level i.")
+@click.option("--errors", help="Error columns in the order of the outputs, '-' for none.")
+@click.option("--long", "long_", metavar="WHICH:VALUE", help="Long table: the column that names the output, and its value.")
+@click.option("--where", help="Rows to train on, for example \"g<=1 and h>0\".")
+@click.option("--dim", type=int, help="Dimension of the matrices; default: what the outputs need, and 3 more.")
+@click.option("--field", type=click.Choice(FIELDS), default="real", show_default=True)
+@click.option("--basis", default="affine", show_default=True, help="affine, poly:D, fourier:K:PERIOD or inverse:K.")
+@click.option("--floor", type=float, help="Scale of the learned noise floor in units of the output's spread; 0: no floor.")
+@click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
+@click.option("--chains", default=4, show_default=True)
+@click.option("--warmup", default=1000, show_default=True)
+@click.option("--draws", default=1000, show_default=True, help="Per chain, after the warm-up.")
+@click.option("--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
+def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, sampler, chains, warmup, draws, at,
+        seed, strict, resume, out) -> int:  # fmt: skip
+    """Fit a table of levels and predict bands."""
+    names, expressions = parse_outputs_option(outputs)
+    control_names = _split(controls, "--controls")
+    clash = [c for c in control_names if c in RESERVED]
+    if clash:
+        raise InputError(f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table")
+    pmm = PMM(expressions, dim, parse_basis(basis), field)
+    method = method_by_name(sampler, chains, warmup, draws)
+    noise = Noise() if floor is None else Noise(floor=False) if floor == 0 else Noise(floor_scale=floor)
+    data, rest = read_dataset(
+        table, control_names, names, None if errors is None else _errors(errors), where, _long(long_)
+    )
+    new = None if at is None else controls_from_at(at, control_names, rest)
+    posterior = Posterior(data, pmm, noise=noise)
+    options = {
+        "data": digest(data, new),
+        "outputs": [str(o) for o in expressions],
+        "dim": pmm.dim,
+        "field": field,
+        "basis": basis,
+        "noise": repr(noise),
+        "method": repr(method),
+        "seed": seed,
+    }
+    if check_folder(out, options, resume):
+        facts = finished_summary(out)
+        click.echo(f"{out}: finished before, status {facts['status']}; nothing to do")
+        return 3 if strict and facts["status"] != "ok" else 0
+    if sampler == "auto":
+        click.echo("sampler: nuts (the only exact sampler so far)")
+    click.echo(
+        f"{data.n_rows} rows, {data.n_observed} data, outputs {', '.join(f'{n}={o}' for n, o in zip(names, expressions, strict=True))};"
+        f" dim {pmm.dim} {field}, basis {basis}"
+    )
+    done, _ = execute(posterior, method, seed, out, options, new, rest if len(rest) else None)
+    return _finish(done, out, strict)
+
+
+@cli.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--at", required=True, help="Prediction controls: g=0:3:61, a CSV file, or 'rest'.")
+@click.option("--out", required=True, metavar="bands.csv", type=click.Path(path_type=Path), help="File to make.")
+@click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok at these controls.")
+def predict(run: Path, at: str, out: Path, strict: bool) -> int:
+    """Predict bands at new controls from a finished run."""
+    if out.exists():
+        raise InputError(f"{out}: exists already; choose another name or move it away")
+    done = load(run)
+    new = controls_from_at(at, done.posterior.data.control_names, read_rest(run))
+    bands = done.predict(new)
+    bands.to_csv(out)
+    _say_status(bands.status, bands.reasons)
+    click.echo(f"bands at {len(new)} controls in {out}")
+    return 3 if strict and bands.status != "ok" else 0
+
+
+@cli.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="HTML file to make; RUN/report.html if not given.")
+def report(run: Path, out: Path | None) -> int:
+    """Print what a finished run says about itself, and write its report where there is none."""
+    done = load(run)
+    click.echo(str(done))
+    target = out or (run / "report.html" if run.is_dir() else run.with_suffix(".html"))
+    if out is None and target.exists():
+        click.echo(f"report: {target}")
+        return 0
+    write_new(target, render_report(done, _shown(done)))
+    click.echo(f"report written: {target}")
+    return 0
+
+
+def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:
+    """Columns and outputs of ``--outputs``: the i-th column without an expression is level i."""
+    names, expressions, level = [], [], 0
+    for piece in _split(text, "--outputs"):
+        name, equals, expression = (part.strip() for part in piece.partition("="))
+        if not name or (equals and not expression):
+            raise InputError(f"--outputs: '{piece}' is not COLUMN or COLUMN=EXPR")
+        if name in names:
+            raise InputError(f"--outputs: column '{name}' is listed twice; list it once")
+        names.append(name)
+        if equals:
+            expressions.append(parse_output(expression))
+        else:
+            expressions.append(Level(level))
+            level += 1
+    return names, expressions
+
+
+def _split(text: str, option: str) -> list[str]:
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(pieces):
+        raise InputError(f"{option}: '{text}' has an empty entry; separate names by single commas")
+    return pieces
+
+
+def _errors(text: str) -> list[str | None]:
+    return [None if piece == "-" else piece for piece in _split(text, "--errors")]
+
+
+def _long(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    which, colon, value = (part.strip() for part in text.partition(":"))
+    if not (which and colon and value):
+        raise InputError(f"--long: '{text}' is not WHICH:VALUE")
+    return which, value
+
+
+def _shown(done: Fit) -> Bands:
+    return done.predict(done.posterior.data.controls if done.controls is None else done.controls)
+
+
+def _say_status(status: str, reasons: tuple[str, ...]) -> None:
+    if status == "ok":
+        click.echo("status: ok")
+        return
+    click.echo(f"STATUS: {status.upper()}", err=True)
+    for reason in reasons:
+        click.echo(f"  - {reason}", err=True)
+
+
+def _finish(done: Fit, folder: Path, strict: bool) -> int:
+    _say_status(done.status, done.reasons)
+    click.echo("\n".join(str(done).splitlines()[1 + len(done.reasons) :]))
+    click.echo(f"everything is in {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
+    return 3 if strict and done.status != "ok" else 0
+

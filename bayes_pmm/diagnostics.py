@@ -1,0 +1,117 @@
+r"""Convergence: R-hat and effective sample size of outputs, and the status of a fit.
+
+Matrix elements are never judged: many inequivalent matrices share all outputs, so chains may well disagree on the
+elements and agree on everything that can be observed. Outputs are judged without the floor's independent noise,
+which would hide a disagreement.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from bayes_pmm.inference.protocol import Draws
+
+__all__ = ["LIMITS", "Diagnosis", "diagnose", "import_arviz", "rhat_and_ess"]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    rhat: float = 1.01
+    ess: float = 400.0
+    failed_rhat: float = 1.1
+    failed_ess: float = 50.0
+    divergent_share: float = 0.01
+    pareto_k: float = 0.7
+    failed_pareto_k: float = 1.0
+    basin_evidence: float = 3.0
+
+
+LIMITS = _Limits()
+"""Where a fit stops being ok, and where it has failed."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Status of a fit.
+
+    Parameters
+    ----------
+    status : {"ok", "suspect", "failed"}
+    reasons : tuple of str
+        Why it is not ok; empty if it is.
+    max_rhat, min_ess : float or None
+        Largest R-hat (rank-normalised, split) and smallest effective sample size (bulk and tail) over the outputs
+        at all training and prediction controls; None for methods without chains.
+    divergences : int or None
+        Divergent transitions after warm-up.
+    """
+
+    status: str
+    reasons: tuple[str, ...]
+    max_rhat: float | None
+    min_ess: float | None
+    divergences: int | None
+
+
+def import_arviz():
+    """ArviZ, without the notice that 0.x prints on import."""
+    with warnings.catch_warnings():
+        # ArviZ 0.x announces its successor on every import.
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
+
+
+def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank-normalised split R-hat, and the smaller of bulk and tail ESS, of draws (chain, draw, ...): two (...).
+
+    A quantity that never moves has R-hat NaN and ESS NaN.
+    """
+    az = import_arviz()
+    shape = draws.shape[2:]
+    flat = xr.Dataset({"x": (("chain", "draw", "k"), draws.reshape(*draws.shape[:2], -1))})
+    rhat = az.rhat(flat)["x"].values
+    bulk, tail = (az.ess(flat, method=m)["x"].values for m in ("bulk", "tail"))
+    constant = np.ptp(flat["x"].values, axis=(0, 1)) == 0
+    rhat, ess = np.where(constant, np.nan, rhat), np.where(constant, np.nan, np.fmin(bulk, tail))
+    return rhat.reshape(shape), ess.reshape(shape)
+
+
+def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
+    """Status from the draws and their outputs (chain, draw, N, Q) at training and prediction controls."""
+    failed, suspect = [], []
+    max_rhat = min_ess = divergences = None
+    info = draws.info
+    if not np.isfinite(outputs).all():
+        failed.append("some outputs are not finite: the posterior was left; widen nothing, refit with other starts")
+    elif "pareto_k" in info:
+        k = info["pareto_k"]
+        text = f"Pareto k {k:.2f} of the approximation against the posterior is above {LIMITS.pareto_k}: use nuts"
+        if not k <= LIMITS.failed_pareto_k:
+            failed.append(text)
+        elif k > LIMITS.pareto_k:
+            suspect.append(text)
+    else:
+        rhat, ess = rhat_and_ess(outputs)
+        max_rhat, min_ess = float(np.nanmax(rhat)), float(np.nanmin(ess))
+        if not max_rhat <= LIMITS.rhat:
+            text = f"R-hat {max_rhat:.3f} of an output is above {LIMITS.rhat}: the chains disagree; draw longer"
+            (failed if not max_rhat <= LIMITS.failed_rhat else suspect).append(text)
+        if not min_ess >= LIMITS.ess:
+            text = f"effective sample size {min_ess:.0f} of an output is below {LIMITS.ess:.0f}; draw longer"
+            (failed if not min_ess >= LIMITS.failed_ess else suspect).append(text)
+    if "diverging" in draws.stats:
+        divergences = int(draws.stats["diverging"].sum())
+        share = divergences / draws.stats["diverging"].size
+        if share > LIMITS.divergent_share:
+            suspect.append(f"{100 * share:.1f} % of the transitions diverged; raise target_accept or --warmup")
+    basins = info.get("basins", [])
+    close = [b for b in basins[1:] if b["log_evidence"] > basins[0]["log_evidence"] - LIMITS.basin_evidence]
+    if close:
+        suspect.append(
+            f"{len(close) + 1} basins fit about as well and all chains are in the best one: the band may miss others"
+        )
+    status = "failed" if failed else "suspect" if suspect else "ok"
+    return Diagnosis(status, tuple(failed + suspect), max_rhat, min_ess, divergences)

@@ -1,0 +1,223 @@
+"""Fit a posterior: draws, diagnostics, bands, saving and loading."""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayes_pmm import arviz_io
+from bayes_pmm.basis import Basis
+from bayes_pmm.diagnostics import Diagnosis, diagnose
+from bayes_pmm.errors import InputError
+from bayes_pmm.inference import Draws, Method, method_by_name
+from bayes_pmm.inference.protocol import Progress
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, with_noise
+from bayes_pmm.progress import on_terminal
+
+__all__ = ["Fit", "fit", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Draws from a posterior with their diagnosis.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    draws : Draws
+    diagnosis : Diagnosis
+        Of the outputs at the training controls and those given to :func:`fit`.
+    key : PRNG key
+        From which noise and predictive draws follow.
+    controls : array (P, p) or None
+        Prediction controls given to :func:`fit`.
+    """
+
+    posterior: Posterior
+    draws: Draws
+    diagnosis: Diagnosis
+    key: jax.Array
+    controls: np.ndarray | None = None
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``suspect`` or ``failed``."""
+        return self.diagnosis.status
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the status is not ok."""
+        return self.diagnosis.reasons
+
+    def predict(self, controls: Any, key: jax.Array | None = None) -> Bands:
+        """Bands at new controls (N, p), in the user's units; for one control also (N,).
+
+        Their status counts convergence at these controls too.
+        """
+        c = check_controls(self.posterior, controls)
+        outputs = outputs_at(self.posterior, self.draws, c)
+        samples = with_noise(self.posterior, self.draws, outputs, self._key(key))
+        there = diagnose(self.draws, np.concatenate([self._training_outputs, outputs], axis=2))
+        return bands(self.posterior, c, samples, there.status, there.reasons)
+
+    def sample(self, controls: Any, kind: str = "latent", key: jax.Array | None = None) -> np.ndarray:
+        """Joint draws (chain, draw, N, Q) at new controls.
+
+        Parameters
+        ----------
+        controls : array (N, p)
+        kind : {"latent", "predictive", "model"}
+            "model" is the PMM alone, without floor and noise.
+        key : PRNG key, optional
+            The fit's own if not given.
+        """
+        outputs = outputs_at(self.posterior, self.draws, controls)
+        if kind == "model":
+            return outputs
+        samples = with_noise(self.posterior, self.draws, outputs, self._key(key))
+        if kind not in samples:
+            raise InputError(f"kind '{kind}' is unknown; use latent, predictive or model")
+        return samples[kind]
+
+    def covariance(self, controls: Any, kind: str = "latent") -> np.ndarray:
+        """Covariance (N·Q, N·Q) of the outputs at new controls, outputs of one control side by side."""
+        samples = self.sample(controls, kind)
+        return np.cov(samples.reshape(samples.shape[0] * samples.shape[1], -1), rowvar=False)
+
+    @cached_property
+    def tree(self):
+        """The fit as an :class:`xarray.DataTree` with ArviZ's groups."""
+        predictions = None
+        if self.controls is not None:
+            outputs = outputs_at(self.posterior, self.draws, self.controls)
+            predictions = (self.controls, with_noise(self.posterior, self.draws, outputs, self._key(None)))
+        return arviz_io.build_tree(
+            self.posterior, self.draws, self.diagnosis, self._training_outputs, self.key, predictions
+        )
+
+    @property
+    def idata(self):
+        """What the installed ArviZ works on: InferenceData (0.x) or DataTree (1.x)."""
+        return arviz_io.to_arviz(self.tree)
+
+    def save(self, path: str | Path) -> None:
+        """Store as netCDF; an existing file is never overwritten."""
+        arviz_io.write_tree(self.tree, path)
+
+    def __str__(self):
+        d, info = self.diagnosis, self.draws.info
+        lines = [f"status: {d.status}", *(f"  - {reason}" for reason in d.reasons)]
+        pmm = self.posterior.pmm
+        lines.append(
+            f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
+            f" {info['seconds']:.1f} s"
+        )
+        if d.max_rhat is not None:
+            lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}, {d.divergences} divergences")
+        if "pareto_k" in info:
+            lines.append(f"Pareto k {info['pareto_k']:.2f}")
+        return "\n".join(lines)
+
+    @cached_property
+    def _training_outputs(self) -> np.ndarray:
+        return outputs_at(self.posterior, self.draws, self.posterior.data.controls)
+
+    def _key(self, key: jax.Array | None) -> jax.Array:
+        return jax.random.fold_in(self.key, 1) if key is None else key
+
+
+def fit(
+    posterior: Posterior,
+    method: Method | str = "auto",
+    *,
+    key: jax.Array | int,
+    controls: Any = None,
+    progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
+) -> Fit:
+    """Draw from a posterior and judge the draws.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    method : Method or {"auto", "nuts", "variational", "laplace"}
+        Default settings for a name. ``auto`` is NUTS.
+    key : PRNG key or int
+        All randomness follows from it.
+    controls : array (P, p), optional
+        Prediction controls, whose outputs count for the status and go into the group ``predictions``.
+    progress : callable, optional
+        A bar on a terminal if not given.
+    checkpoint : path, optional
+        Folder that an interrupted run resumes from.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    InputError
+        If the method is unknown or the controls are bad.
+    BayesPMMError
+        If no start fits the data.
+
+    Warns
+    -----
+    UserWarning
+        If JAX works in float32.
+    """
+    if not jax.config.jax_enable_x64:
+        warnings.warn(
+            "JAX works in float32: eigenvalues and their gradients lose the digits that small noise needs;"
+            " call jax.config.update('jax_enable_x64', True) before anything else",
+            stacklevel=2,
+        )
+    if isinstance(key, int):
+        key = jax.random.key(key)
+    if isinstance(method, str):
+        method = method_by_name(method)
+    if controls is not None:
+        controls = check_controls(posterior, controls)
+    key_run, key_fit = jax.random.split(key)
+    with on_terminal(progress) as report:
+        draws = method.run(
+            posterior, key_run, progress=report, checkpoint=None if checkpoint is None else Path(checkpoint)
+        )
+    outputs = outputs_at(posterior, draws, posterior.data.controls)
+    if controls is not None:
+        outputs = np.concatenate([outputs, outputs_at(posterior, draws, controls)], axis=2)
+    return Fit(posterior, draws, diagnose(draws, outputs), key_fit, controls)
+
+
+def load(path: str | Path, basis: Basis | None = None) -> Fit:
+    """Fit stored by :meth:`Fit.save`.
+
+    Parameters
+    ----------
+    path : path
+        The netCDF file, or the folder of a run.
+    basis : Basis, optional
+        Needed where the fit had a user's own basis.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, damaged or foreign.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "posterior.nc"
+    tree = arviz_io.read_tree(path)
+    try:
+        found = Fit(*arviz_io.restore(tree, basis))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return replace(found, controls=arviz_io.prediction_controls(tree))
+
+

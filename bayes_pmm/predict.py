@@ -1,0 +1,193 @@
+r"""Bands at new controls.
+
+*latent* is what an exact solver would return: the PMM's output plus the learned floor, which stands for what the
+model cannot represent. *predictive* adds a measurement error of the size of the output's training errors (rms).
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayes_pmm.errors import InputError
+from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.posterior import Posterior
+
+__all__ = ["KINDS", "QUANTILES", "Bands", "bands", "outputs_at", "with_noise"]
+
+KINDS = ("latent", "predictive")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+_BLOCK = 256
+
+
+def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.ndarray:
+    """Outputs of the PMM alone, without floor and noise.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    draws : Draws
+    controls : array (N, p)
+        In the user's units.
+
+    Returns
+    -------
+    array (chain, draw, N, Q)
+
+    Raises
+    ------
+    InputError
+        If the controls are not finite or not of shape (N, p).
+    """
+    c = check_controls(posterior, controls)
+    size = min(len(c), _BLOCK)
+    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+    evaluate = jax.jit(lambda s, c: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))
+    blocks = []
+    for i in range(0, len(c), size):
+        block = c[i : i + size]
+        # The last block is filled up, so that one compilation serves them all.
+        filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])
+        blocks.append(np.asarray(evaluate(flat, jnp.asarray(filled)))[:, : len(block)])
+    some = next(iter(draws.sites.values()))
+    values = np.concatenate(blocks, axis=1)
+    return values.reshape(*some.shape[:2], *values.shape[1:])
+
+
+def check_controls(posterior: Posterior, controls: np.ndarray) -> np.ndarray:
+    """Controls as a finite float array (N, p)."""
+    c = np.asarray(controls, dtype=float)
+    p = posterior.data.n_controls
+    if c.ndim == 1 and p == 1:
+        c = c[:, None]
+    if c.ndim != 2 or c.shape[1] != p or len(c) == 0:
+        raise InputError(
+            f"controls of shape {np.shape(controls)}: give at least one row with {p} columns"
+            f" ({', '.join(posterior.data.control_names)})"
+        )
+    if not np.isfinite(c).all():
+        row, column = np.argwhere(~np.isfinite(c))[0]
+        raise InputError(f"controls: row {row}, {posterior.data.control_names[column]} is not finite")
+    return c
+
+
+def with_noise(
+    posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """Draws of both kinds from the outputs of the PMM.
+
+    Parameters
+    ----------
+    outputs : array (chain, draw, N, Q)
+        From :func:`outputs_at`.
+    key : PRNG key
+
+    Returns
+    -------
+    dict of kind to array (chain, draw, N, Q)
+    """
+    k1, k2 = jax.random.split(key)
+    latent = outputs
+    if posterior.noise.floor:
+        latent = outputs + draws.sites["floor"][:, :, None, :] * np.asarray(jax.random.normal(k1, outputs.shape))
+    rms = posterior.data.rms_errors
+    predictive = latent
+    if np.any(rms > 0):
+        predictive = latent + rms * np.asarray(jax.random.normal(k2, outputs.shape))
+    return {"latent": latent, "predictive": predictive}
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """Posterior bands at new controls, in the user's units.
+
+    Parameters
+    ----------
+    controls : array (N, p)
+    control_names, output_names : tuple of str
+    mean, sd : dict of kind to array (N, Q)
+    quantiles : dict of kind to array (5, N, Q)
+        At 0.05, 0.25, 0.5, 0.75 and 0.95.
+    extrapolated : array (N, Q) of bool
+        Outside the convex hull of the rows where the output was observed.
+    status : {"ok", "suspect", "failed"}
+        Of the fit, including convergence at these controls.
+    reasons : tuple of str
+    """
+
+    controls: np.ndarray
+    control_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    mean: dict[str, np.ndarray]
+    sd: dict[str, np.ndarray]
+    quantiles: dict[str, np.ndarray]
+    extrapolated: np.ndarray
+    status: str = "ok"
+    reasons: tuple[str, ...] = ()
+
+    def quantile(self, q: float, kind: str = "latent") -> np.ndarray:
+        """One of the stored quantiles, (N, Q)."""
+        if q not in QUANTILES:
+            raise InputError(f"quantile {q} is not stored; use one of {QUANTILES}, or Fit.sample for others")
+        return self.quantiles[kind][QUANTILES.index(q)]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names of the long table."""
+        names = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
+        return (*self.control_names, "output", "kind", "mean", "sd", *names, "extrapolated")
+
+    def rows(self):
+        """Rows of the long table, in the order of :attr:`columns`."""
+        for i, c in enumerate(self.controls):
+            for j, output in enumerate(self.output_names):
+                for kind in KINDS:
+                    numbers = [self.mean[kind][i, j], self.sd[kind][i, j], *self.quantiles[kind][:, i, j]]
+                    yield [*map(float, c), output, kind, *map(float, numbers), bool(self.extrapolated[i, j])]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the long table; floats by repr.
+
+        Raises
+        ------
+        InputError
+            If the file exists or cannot be written.
+        """
+        plain = lambda x: str(x).lower() if isinstance(x, bool) else repr(x) if isinstance(x, float) else x  # noqa: E731
+        try:
+            with open(path, "x", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(self.columns)
+                writer.writerows([plain(x) for x in row] for row in self.rows())
+        except FileExistsError:
+            raise InputError(f"{path}: exists already; choose another name or move it away") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+    def to_dataframe(self):
+        """The long table as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(), columns=list(self.columns))
+
+
+def bands(
+    posterior: Posterior, controls: np.ndarray, samples: dict[str, np.ndarray], status: str, reasons: tuple[str, ...]
+) -> Bands:
+    """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p)."""
+    flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in samples.items()}
+    return Bands(
+        controls=controls,
+        control_names=posterior.data.control_names,
+        output_names=posterior.data.output_names,
+        mean={k: v.mean(0) for k, v in flat.items()},
+        sd={k: v.std(0, ddof=1) for k, v in flat.items()},
+        quantiles={k: np.quantile(v, QUANTILES, axis=0) for k, v in flat.items()},
+        extrapolated=posterior.data.extrapolated(controls),
+        status=status,
+        reasons=reasons,
+    )

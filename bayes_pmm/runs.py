@@ -1,0 +1,136 @@
+"""A run's folder: made once, never overwritten, resumable until it is finished.
+
+``options.json`` and ``checkpoint/`` are there while it runs; ``posterior.nc``, ``bands.csv``, ``bands.png``,
+``report.html`` and last ``summary.json`` when it is done.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.fit import Fit, fit
+from bayes_pmm.inference.protocol import Method
+from bayes_pmm.plotting import plot_bands
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.predict import Bands
+from bayes_pmm.report import png_bytes, render_report, summary, write_new
+
+__all__ = ["check_folder", "digest", "execute", "finished_summary", "read_rest"]
+
+
+def digest(data: Dataset, controls: np.ndarray | None) -> str:
+    """Fingerprint of the data and the prediction controls."""
+    h = hashlib.sha256()
+    for array in (data.controls, data.values, data.errors, np.zeros(0) if controls is None else controls):
+        h.update(str(array.shape).encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    h.update(repr((data.control_names, data.output_names)).encode())
+    return h.hexdigest()
+
+
+def finished_summary(folder: Path) -> dict | None:
+    """Summary of a finished run, or None."""
+    path = folder / "summary.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def check_folder(folder: Path, options: dict, resume: bool) -> bool:
+    """Whether the run is already finished; otherwise the folder may be made or taken up again.
+
+    Parameters
+    ----------
+    folder : Path
+    options : dict
+        Everything that the result depends on, plain values only.
+    resume : bool
+
+    Raises
+    ------
+    InputError
+        If the folder exists and must not be touched.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    if not resume:
+        raise InputError(f"{folder}: exists already; choose another name, or add --resume to go on with that run")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; choose another name")
+    stored = folder / "options.json"
+    if not stored.is_file():
+        if any(folder.iterdir()):
+            raise InputError(f"{folder}: is not a run of this program; choose another name")
+        return False
+    try:
+        before = json.loads(stored.read_text("utf-8"))["options"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{stored}: is damaged; choose another name for --out") from None
+    for name, value in json.loads(json.dumps(options)).items():
+        if before.get(name) != value:
+            raise InputError(
+                f"{folder}: was run with other {name.replace('_', ' ')}; give the same data and options, or another --out"
+            )
+    return (folder / "summary.json").is_file()
+
+
+def execute(
+    posterior: Posterior,
+    method: Method,
+    seed: int,
+    folder: Path,
+    options: dict,
+    controls: np.ndarray | None = None,
+    rest: np.ndarray | None = None,
+    exact: np.ndarray | None = None,
+) -> tuple[Fit, Bands | None]:
+    """Run a fit in its folder and write everything that belongs there; ``summary.json`` last.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made or written.
+    BayesPMMError
+        If the fit cannot be started.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint").mkdir(exist_ok=True)
+        if not (folder / "options.json").exists():
+            stored = {"options": options, "rest": None if rest is None else rest.tolist()}
+            write_new(folder / "options.json", json.dumps(stored, indent=1))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another place") from None
+    try:
+        done = fit(posterior, method, key=seed, controls=controls, checkpoint=folder / "checkpoint")
+    except BayesPMMError:
+        if not any((folder / "checkpoint").iterdir()):
+            # Nothing was drawn: leave no empty run behind.
+            shutil.rmtree(folder)
+        raise
+    bands = None if controls is None else done.predict(controls)
+    # What a run that was killed while writing had already written is the same and is made again.
+    for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    done.save(folder / "posterior.nc")
+    if bands is not None:
+        bands.to_csv(folder / "bands.csv")
+    shown = bands if bands is not None else done.predict(posterior.data.controls)
+    write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
+    write_new(folder / "report.html", render_report(done, shown, exact))
+    write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")
+    shutil.rmtree(folder / "checkpoint")
+    return done, bands
+
+
+def read_rest(folder: Path) -> np.ndarray | None:
+    """Controls of the rows that ``--where`` left out of a run, or None."""
+    path = Path(folder) / "options.json"
+    if not os.path.isfile(path):
+        return None
+    rest = json.loads(path.read_text("utf-8")).get("rest")
+    return None if rest is None else np.asarray(rest, float)

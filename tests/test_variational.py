@@ -1,0 +1,247 @@
+"""Variational inference and Laplace: protocol, a posterior with a closed form, Pareto k, and honest errors."""
+
+import types
+
+import arviz
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.inference import importance, variational
+from bayes_pmm.inference.importance import pareto_k
+from bayes_pmm.inference.laplace import Laplace
+from bayes_pmm.inference.nuts import NUTS
+from bayes_pmm.inference.protocol import Method
+from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.inference.variational import Variational
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.priors import Prior
+from bayes_pmm.problems import get
+
+STARTS = AnnealedStarts(candidates=4, stages=6, steps=6)
+
+
+def linear_posterior():
+    """One level of a 1x1 matrix: a straight line with known errors, whose posterior is exactly normal."""
+    c = np.linspace(0.0, 2.0, 9)[:, None]
+    error = np.full((9, 1), 0.3)
+    y = 1.5 - 0.8 * c + error * np.random.default_rng(0).normal(size=(9, 1))
+    data = Dataset(c, y, error, ("g",), ("E0",))
+    return Posterior(data, PMM(["E0"], dim=1), Prior(scale_spread=0.0), Noise(floor=False))
+
+
+def exact_outputs(posterior, at):
+    """Mean and sd (N,) of the outputs of :func:`linear_posterior`, and its log evidence, in closed form."""
+    prior, scaling, data = posterior.prior, posterior.scaling, posterior.data
+    unit = scaling.scale[0]
+    variance = prior.shift_sd**2 + 2 * prior.scale_median**2
+
+    def design(c):
+        return unit * np.asarray(scaling.coefficients(posterior.pmm.basis, c))
+
+    A, sigma = design(data.controls), data.errors[:, 0]
+    r = data.values[:, 0] - scaling.shift[0]
+    C = np.linalg.inv(A.T @ (A / sigma[:, None] ** 2) + np.eye(2) / variance)
+    mean = C @ A.T @ (r / sigma**2)
+    S = variance * A @ A.T + np.diag(sigma**2)
+    evidence = -0.5 * (r @ np.linalg.solve(S, r) + np.linalg.slogdet(2 * np.pi * S)[1])
+    B = design(at)
+    return scaling.shift[0] + B @ mean, np.sqrt(np.einsum("ni,ij,nj->n", B, C, B)), evidence
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return linear_posterior()
+
+
+@pytest.fixture(scope="module")
+def small():
+    problem = get("oscillator")
+    return Posterior(problem.dataset(noise=1e-2, seed=0), PMM(list(problem.outputs.values()), dim=2))
+
+
+METHODS = {
+    "full": Variational("full", steps=3000, starts=STARTS),
+    "low-rank": Variational("low-rank", steps=3000, starts=STARTS),
+    "flow": Variational("flow", steps=3000, starts=STARTS),
+    "laplace": Laplace(starts=STARTS),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_straight_line_has_its_closed_form(linear, name):
+    result = METHODS[name].run(linear, jax.random.key(1))
+    at = np.array([[-1.0], [1.0], [4.0]])
+    mean, sd, evidence = exact_outputs(linear, at)
+    outputs = jax.jit(jax.vmap(jax.vmap(lambda s: linear.outputs(s, at)[:, 0])))(result.sites)
+    drawn = np.asarray(outputs).reshape(-1, len(at))
+    count = len(drawn)
+    assert result.info["pareto_k"] < 0.7
+    if name == "laplace":
+        tolerance = 0.0
+        assert result.info["pareto_k"] == 0.0
+        assert result.info["log_evidence"] == pytest.approx(evidence, abs=1e-6)
+        assert result.info["elbo"] == pytest.approx(evidence, abs=1e-6)
+    else:
+        # The KL divergence bounds the guide's own error: a mean off by d sd costs d²/2.
+        gap = evidence - result.info["elbo"]
+        weight_error = result.stats["log_weight"].std() / np.sqrt(count)
+        assert -4 * weight_error < gap < 0.01
+        tolerance = np.sqrt(2 * 0.01)
+    assert np.all(np.abs(drawn.mean(0) - mean) < (tolerance + 4 / np.sqrt(count)) * sd)
+    assert np.all(np.abs(drawn.std(0) / sd - 1) < tolerance + 4 / np.sqrt(2 * count))
+
+
+def test_protocol_is_that_of_nuts(small):
+    settings = {"chains": 2, "draws": 5, "starts": STARTS}
+    key = jax.random.key(0)
+    nuts = NUTS(warmup=10, max_tree_depth=3, **settings).run(small, key)
+    stages = []
+    for method in (Variational(steps=300, **settings), Laplace(**settings)):
+        assert isinstance(method, Method)
+        result = method.run(small, key, progress=lambda *report: stages.append(report))
+        assert {k: v.shape for k, v in result.sites.items()} == {k: v.shape for k, v in nuts.sites.items()}
+        assert all(isinstance(v, np.ndarray) and np.isfinite(v).all() for v in result.sites.values())
+        assert all(v.shape == (2, 5) for v in result.stats.values())
+        assert nuts.info.keys() - {"max_tree_depth"} <= result.info.keys()
+        assert result.info["chains"] == 2
+        assert result.info["draws"] == 5
+        assert np.isfinite(result.info["elbo"])
+    assert [r for r in stages if r[0] == "variational"] == [
+        ("variational", 250, 300),
+        ("variational", 300, 300),
+    ]
+    assert stages[-1] == ("laplace", 1, 1)
+
+
+def test_reproducible_by_key(linear):
+    method = Variational(steps=20, draws=4, chains=2, starts=STARTS)
+    first, again, other = (method.run(linear, jax.random.key(k)) for k in (3, 3, 4))
+    for name in first.sites:
+        np.testing.assert_array_equal(first.sites[name], again.sites[name])
+        assert not np.array_equal(first.sites[name], other.sites[name])
+
+
+def test_lp_and_weights_belong_to_the_draws(small):
+    result = Variational(steps=20, draws=4, chains=2, starts=STARTS).run(small, jax.random.key(3))
+    sites = {k: jnp.asarray(v[1, 2]) for k, v in result.sites.items()}
+    lp = -small.potential(small.unconstrain(sites), *small.training)
+    assert result.stats["lp"][1, 2] == pytest.approx(float(lp), rel=1e-6)
+
+
+def test_bad_guide_has_high_pareto_k(linear):
+    # One step leaves the guide at 0.3 of the posterior's width.
+    result = Variational(steps=1, starts=STARTS).run(linear, jax.random.key(1))
+    assert result.info["pareto_k"] > 0.7
+
+
+@pytest.mark.parametrize("width", [0.5, 0.7, 1.5])
+def test_pareto_k_agrees_with_arviz_and_theory(width):
+    z = np.random.default_rng(0).normal(size=4000)
+    log_weights = -0.5 * (width * z) ** 2 + 0.5 * z**2
+    k = pareto_k(log_weights)
+    assert k == pytest.approx(float(arviz.psislw(log_weights)[1]), abs=0.05)
+    if width < 1:
+        assert k == pytest.approx(1 - width**2, abs=0.25)
+    else:
+        assert k < 0.5
+
+
+@pytest.mark.parametrize(
+    ("log_weights", "expected"),
+    [
+        (np.full(100, 7.0), 0.0),
+        (np.zeros(10), np.inf),
+        (np.full(100, np.nan), np.inf),
+        (np.where(np.arange(1000) == 3, 0.0, -5000.0 - np.arange(1000)), np.inf),
+    ],
+    ids=["equal", "too few", "no finite one", "one weight holds everything"],
+)
+def test_pareto_k_of_degenerate_weights(log_weights, expected):
+    assert pareto_k(log_weights) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"guide": "wide"}, "guide 'wide' is unknown; use 'full', 'low-rank', 'flow'"),
+        ({"steps": 0}, "steps = 0 is too few"),
+        ({"draws": 3}, "draws = 3 is too few"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0 must be positive"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        Variational(**settings)
+
+
+def test_infinite_elbo_is_said(linear):
+    method = Variational(steps=100, learning_rate=1e200, starts=STARTS)
+    with pytest.raises(
+        BayesPMMError, match=r"ELBO was not finite in \d+ of 100 steps.*smaller learning rate.*NUTS"
+    ):
+        method.run(linear, jax.random.key(0))
+
+
+def test_whitening_survives_degenerate_levels():
+    flat = fake(lambda x: -(levels(x)[0] ** 2) - x @ x, np.array([1.0, 1.0, 0.0]))
+    assert np.array_equal(variational._whitening(flat), 0.1 * np.eye(3))
+    flat = fake(lambda x: jnp.log(x[0]), np.zeros(1))
+    with pytest.raises(BayesPMMError, match="not finite at the best starting point"):
+        variational._whitening(flat)
+
+
+def levels(x):
+    return jnp.linalg.eigvalsh(
+        jnp.array([[1.0, 0.0], [0.0, 0.0]]) * x[0]
+        + jnp.diag(jnp.array([0.0, 1.0])) * x[1]
+        + x[2] * jnp.array([[0.0, 1.0], [1.0, 0.0]])
+    )
+
+
+def fake(log_density, start):
+    start = jnp.asarray(start)
+    return types.SimpleNamespace(log_density=log_density, start=start, size=start.size)
+
+
+@pytest.mark.parametrize(
+    ("log_density", "start", "settings", "message"),
+    [
+        (
+            lambda x: -(levels(x)[0] ** 2),
+            [1.0, 1.0, 0.0],
+            {},
+            "Hessian is not finite, because two levels.*use NUTS",
+        ),
+        (lambda x: -((x[0] - 1) ** 2), [0.0, 0.0], {}, "not positive definite.*use NUTS, or a smaller dim"),
+        (
+            lambda x: -((1 - x[0]) ** 2) - 100 * (x[1] - x[0] ** 2) ** 2,
+            [-1.0, 1.0],
+            {"max_iterations": 3},
+            "no mode found in 3 iterations.*use NUTS, or give known errors",
+        ),
+    ],
+    ids=["degenerate", "not identified", "no mode"],
+)
+def test_laplace_says_why_it_fails(log_density, start, settings, message):
+    with pytest.raises(BayesPMMError, match=message):
+        Laplace(**settings)._normal_at_mode(fake(log_density, np.array(start)))
+
+
+def test_draws_outside_the_support_are_an_error():
+    flat = fake(lambda x: jnp.log(x[0]), np.ones(1))
+    with pytest.raises(BayesPMMError, match=r"not finite at \d+ of 4000 draws.*try this"):
+        importance.weighed_draws(
+            flat,
+            lambda key: (jax.random.normal(key, (1,)), 0.0),
+            jax.random.key(0),
+            1,
+            4,
+            name="x",
+            remedy="try this",
+        )
