@@ -42,7 +42,7 @@ docs: $(VENV)/.installed-all
 clean:
 	rm -rf docs/_build docs/jupyter_execute docs/.jupyter_cache build dist htmlcov .coverage .coverage.*
 	rm -rf .pytest_cache .ruff_cache .hypothesis .cache
-	find bayes_pmm tests docs examples studies -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . \( -path './.venv*' -o -path ./.git \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf $(VENV)

@@ -5,6 +5,7 @@ A :class:`PMM` gives its outputs as eigenvalues and eigenvector bilinears of M(c
 :class:`Fit` predicts bands at new controls.
 """
 
+from bayes_pmm import problems
 from bayes_pmm.basis import Affine, Basis, Custom, Fourier, InversePowers, Polynomial
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
@@ -46,5 +47,6 @@ __all__ = [
     "Variational",
     "fit",
     "load",
+    "problems",
     "read_dataset",
 ]

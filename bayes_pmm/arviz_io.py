@@ -83,7 +83,10 @@ def build_tree(
         "observed_data": xr.Dataset({"y": ("obs_id", data.values[rows, cols])}, obs),
         "constant_data": xr.Dataset(
             {
-                **{f"c_{name}": ("obs_id", data.controls[rows, j]) for j, name in enumerate(data.control_names)},
+                **{
+                    f"c_{name}": ("obs_id", data.controls[rows, j])
+                    for j, name in enumerate(data.control_names)
+                },
                 "output_index": ("obs_id", cols),
                 "error": ("obs_id", data.errors[rows, cols]),
             },
@@ -112,7 +115,9 @@ def build_tree(
     for name in ("posterior", "sample_stats"):
         groups[name].attrs.update(stamp)
     tree = xr.DataTree.from_dict(groups)
-    tree.attrs.update(format=FORMAT, bayes_pmm=json.dumps(_description(posterior, draws, diagnosis, key)), **stamp)
+    tree.attrs.update(
+        format=FORMAT, bayes_pmm=json.dumps(_description(posterior, draws, diagnosis, key)), **stamp
+    )
     return tree
 
 
@@ -133,7 +138,9 @@ def write_tree(tree: xr.DataTree, path: str | Path) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another place"
+        ) from None
 
 
 def read_tree(path: str | Path) -> xr.DataTree:
@@ -245,7 +252,10 @@ def _cells(data: Dataset, controls: np.ndarray, rows: np.ndarray, cols: np.ndarr
     """Coordinates of flat cells: index, controls, output's name."""
     coords: dict[str, Any] = {dim: np.arange(len(rows))}
     for j, name in enumerate(data.control_names):
-        coords[name if name not in ("chain", "draw", dim, "output") else f"{name}_"] = (dim, controls[rows, j])
+        coords[name if name not in ("chain", "draw", dim, "output") else f"{name}_"] = (
+            dim,
+            controls[rows, j],
+        )
     coords["output"] = (dim, np.array(data.output_names)[cols])
     return coords
 

@@ -58,8 +58,8 @@ def crps(draws: ArrayLike, truth: ArrayLike, fair: bool = True) -> np.ndarray:
         \frac1S Σ_i |x_i − y| − \frac{1}{2 S (S−1)} Σ_{ij} |x_i − x_j|
 
     computed from the sorted draws in O(S log S). The fair variant (S − 1) is an unbiased estimate of the
-    score of the distribution that independent draws come from and can be negative; the other (S²) is the score
-    of the draws' own empirical distribution.
+    score of the distribution that independent draws come from and can be negative; the other (S²) is the
+    score of the draws' own empirical distribution.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def crps(draws: ArrayLike, truth: ArrayLike, fair: bool = True) -> np.ndarray:
 
 
 def interval_score(draws: ArrayLike, truth: ArrayLike, level: float = 0.9) -> np.ndarray:
-    r"""Score of the central interval [l, u]: u − l + 2/α · distance of the exact value from it, α = 1 − level.
+    r"""Score of the central interval [l, u]: u − l + 2/α · distance of the exact value from it.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def sbc(
     n_ranks: int = 100,
     warmup: int = 500,
     draws: int = 990,
-    target_accept: float = 0.8,
+    target_accept: float = 0.9,
+    max_tree_depth: int = 8,
     generator: Posterior | None = None,
     progress: Progress = silent,
 ) -> xr.DataTree:
@@ -144,9 +145,10 @@ def sbc(
 
     For each data set the sites are drawn from the prior and data from the likelihood, at the training
     controls, with their known errors and missing entries. The posterior given these data keeps the stored
-    scaling, so it is exactly the one that belongs to this prior. Ranked are gauge-invariant quantities: outputs
-    at the training controls and at ``controls``, the noise floor, the matrices' scales, and the log likelihood
-    of the simulated data, which sees errors that functions of the parameters alone do not (Modrák et al.).
+    scaling, so it is exactly the one that belongs to this prior. Ranked are gauge-invariant quantities:
+    outputs at the training controls and at ``controls``, the noise floor, the matrices' scales, and the log
+    likelihood of the simulated data, which sees errors that functions of the parameters alone do not (Modrák
+    et al.).
     Single matrix elements are not ranked: a sampler that stays in one image of the discrete gauge is not
     calibrated there.
 
@@ -166,9 +168,12 @@ def sbc(
     warmup, draws : int
         NUTS draws to adapt with, and to be thinned evenly to n_ranks − 1.
     target_accept : float
+    max_tree_depth : int
+        Lower than elsewhere: truncated trees are still exact, and ``thinned_enough`` tells if too slow.
     generator : Posterior, optional
-        Draws the truth and the data instead of ``posterior``, with the same sites and shapes: other than
-        ``posterior`` it makes a negative control, or a study of a wrong assumption.
+        Draws the truth and the data instead of ``posterior``, with the same sites and shapes, at the controls
+        and with the missing entries of ``posterior`` but with its own errors: a negative control, or a study
+        of a wrong assumption.
     progress : callable
 
     Returns
@@ -179,9 +184,9 @@ def sbc(
         (name), ``controls`` (sbc_id, control), ``added`` (true at ``controls``); ``floor`` (chain, draw,
         floor_id), ``scale`` (chain, draw, scale_id), ``log_likelihood`` (chain, draw).
         Group ``sbc_stats`` (draw): ``ess`` (draw, quantity) before thinning, ``divergences``, ``n_steps``,
-        ``acceptance_rate``. Attributes: ``n_ranks``, ``thin``, ``warmup``, ``draws``; ``ess_mean``, the mean over
-        data sets for the worst quantity; ``thinned_enough``, 1 if that is at least the number of kept draws, so
-        that ranks are those of nearly independent draws, else increase ``draws``.
+        ``acceptance_rate``. Attributes: ``n_ranks``, ``thin``, ``warmup``, ``draws``; ``ess_mean``, the mean
+        over data sets for the worst quantity; ``thinned_enough``, 1 if that is at least the number of kept
+        draws, so that ranks are those of nearly independent draws, else increase ``draws``.
 
     Raises
     ------
@@ -197,13 +202,20 @@ def sbc(
     kept = n_ranks - 1
     if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept:
         raise InputError(
-            f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws}: use at least"
-            " 1 data set and warm-up draw, 2 ranks, and n_ranks - 1 draws"
+            f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws}: use at"
+            " least 1 data set, 1 warm-up draw, 2 ranks, and n_ranks - 1 draws"
+        )
+    if generator is not None and generator.data.values.shape != posterior.data.values.shape:
+        raise InputError(
+            f"generator: its data have shape {generator.data.values.shape} and the posterior's"
+            f" {posterior.data.values.shape}; give both the same rows and outputs"
         )
     thin = draws // kept
     total = thin * kept
     where = _ranked_controls(posterior, controls)
-    one, names = _simulation(posterior, generator or posterior, where, warmup, total, target_accept)
+    one, names = _simulation(
+        posterior, generator or posterior, where, warmup, total, target_accept, max_tree_depth
+    )
     keys = jax.random.split(key, n_datasets)
     compiled = jax.jit(one).lower(keys[0]).compile()
 
@@ -252,8 +264,8 @@ def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.nda
     return np.concatenate([trained, added])
 
 
-def _simulation(posterior, generator, where, warmup, total, target_accept):
-    """Function of a key, truth (R,), values (total, R) and statistics of one data set; sizes of the quantities."""
+def _simulation(posterior, generator, where, warmup, total, target_accept, max_tree_depth):
+    """Map from a key to truth (R,), values (total, R), statistics of one data set; the quantities' sizes."""
     c, observed, error = (jnp.asarray(a) for a in posterior.training)
     missing = jnp.isnan(observed)
     _, _, error_true = (jnp.asarray(a) for a in generator.training)
@@ -288,18 +300,19 @@ def _simulation(posterior, generator, where, warmup, total, target_accept):
             dense_mass=True,
             target_accept_prob=target_accept,
             trajectory_length=None,
-            max_tree_depth=10,
+            max_tree_depth=max_tree_depth,
             model_args=(y,),
             rng_key=key_run,
         )
-        state = jax.lax.fori_loop(0, warmup, lambda _, s: step(s, (y,), {}), state)
 
         def body(state, _):
             state = step(state, (y,), {})
             record = state.diverging, state.num_steps, state.accept_prob
             return state, (flat(state.z, state.potential_energy), *record)
 
-        _, (values, diverging, steps, acceptance) = jax.lax.scan(body, state, None, length=total)
+        # One loop for warm-up and draws, so that the kernel is compiled only once.
+        _, record = jax.lax.scan(body, state, None, length=warmup + total)
+        values, diverging, steps, acceptance = (x[warmup:] for x in record)
         sampler = {
             "divergences": jnp.sum(diverging),
             "n_steps": jnp.mean(steps.astype(values.dtype)),

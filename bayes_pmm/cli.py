@@ -55,7 +55,9 @@ def _run(arguments: list[str] | None) -> int:
     except BayesPMMError as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
-        return _complain("interrupted; the same command with --resume goes on from the last checkpoint", INTERRUPTED)
+        return _complain(
+            "interrupted; the same command with --resume goes on from the last checkpoint", INTERRUPTED
+        )
     except BrokenPipeError:
         # The reader of our output went away (for example `| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +80,9 @@ def cli(verbose: bool) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
     jax.config.update("jax_enable_x64", True)
-    cache = os.environ.get("BAYES_PMM_CACHE") or Path(click.get_app_dir("bayes_pmm", force_posix=True)) / "jax"
+    cache = (
+        os.environ.get("BAYES_PMM_CACHE") or Path(click.get_app_dir("bayes_pmm", force_posix=True)) / "jax"
+    )
     with contextlib.suppress(OSError):
         Path(cache).mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -99,7 +103,9 @@ def demo(out: Path | None, seed: int) -> int:
     method = NUTS(warmup=600, draws=1200)
     options = {"command": "demo", "seed": seed, "method": repr(method)}
     check_folder(out, options, resume=False)
-    click.echo(f"{problem.summary}\n{data.n_rows} values of g, levels E0 and E1 with 1 % noise; dim 4; sampling ...")
+    click.echo(
+        f"{problem.summary}\n{data.n_rows} values of g, levels E0 and E1 with 1 % noise; dim 4; sampling ..."
+    )
     exact = problem.exact(controls)
     done, bands = execute(posterior, method, seed, out, options, controls, exact=exact)
     click.echo(f"\n{'g':>6} {'output':>6} {'q05':>9} {'q50':>9} {'q95':>9} {'exact':>9}")
@@ -110,7 +116,9 @@ def demo(out: Path | None, seed: int) -> int:
             hit = lo <= exact[i, q] <= hi
             inside += hit
             mark = "" if hit else "  outside the band"
-            click.echo(f"{controls[i, 0]:6.2f} {name:>6} {lo:9.4f} {mid:9.4f} {hi:9.4f} {exact[i, q]:9.4f}{mark}")
+            click.echo(
+                f"{controls[i, 0]:6.2f} {name:>6} {lo:9.4f} {mid:9.4f} {hi:9.4f} {exact[i, q]:9.4f}{mark}"
+            )
     total = problem.outside.shape[0] * data.n_outputs
     click.echo(f"\n{inside} of {total} exact values outside the data lie inside the 90 % latent band")
     return _finish(done, out, strict=False)
@@ -119,20 +127,39 @@ def demo(out: Path | None, seed: int) -> int:
 @cli.command()
 @click.argument("table", metavar="DATA.csv", type=click.Path(path_type=Path))
 @click.option("--controls", required=True, help="Control columns, separated by commas.")
-@click.option("--outputs", required=True, help="COLUMN or COLUMN=EXPR, separated by commas; EXPR as E2, E[-1], "
-              "E1-E0, <0|A|0> or |<0|A|1>|^2. The i-th column without EXPR is level i.")
+@click.option(
+    "--outputs",
+    required=True,
+    help="COLUMN or COLUMN=EXPR, separated by commas; EXPR as E2, E[-1], "
+    "E1-E0, <0|A|0> or |<0|A|1>|^2. The i-th column without EXPR is level i.",
+)
 @click.option("--errors", help="Error columns in the order of the outputs, '-' for none.")
-@click.option("--long", "long_", metavar="WHICH:VALUE", help="Long table: the column that names the output, and its value.")
-@click.option("--where", help="Rows to train on, for example \"g<=1 and h>0\".")
-@click.option("--dim", type=int, help="Dimension of the matrices; default: what the outputs need, and 3 more.")
+@click.option(
+    "--long",
+    "long_",
+    metavar="WHICH:VALUE",
+    help="Long table: the column that names the output, and its value.",
+)
+@click.option("--where", help='Rows to train on, for example "g<=1 and h>0".')
+@click.option(
+    "--dim", type=int, help="Dimension of the matrices; default: what the outputs need, and 3 more."
+)
 @click.option("--field", type=click.Choice(FIELDS), default="real", show_default=True)
-@click.option("--basis", default="affine", show_default=True, help="affine, poly:D, fourier:K:PERIOD or inverse:K.")
-@click.option("--floor", type=float, help="Scale of the learned noise floor in units of the output's spread; 0: no floor.")
+@click.option(
+    "--basis", default="affine", show_default=True, help="affine, poly:D, fourier:K:PERIOD or inverse:K."
+)
+@click.option(
+    "--floor",
+    type=float,
+    help="Scale of the learned noise floor in units of the output's spread; 0: no floor.",
+)
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
 @click.option("--chains", default=4, show_default=True)
 @click.option("--warmup", default=1000, show_default=True)
 @click.option("--draws", default=1000, show_default=True, help="Per chain, after the warm-up.")
-@click.option("--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out.")
+@click.option(
+    "--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
@@ -144,7 +171,9 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     control_names = _split(controls, "--controls")
     clash = [c for c in control_names if c in RESERVED]
     if clash:
-        raise InputError(f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table")
+        raise InputError(
+            f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table"
+        )
     pmm = PMM(expressions, dim, parse_basis(basis), field)
     method = method_by_name(sampler, chains, warmup, draws)
     noise = Noise() if floor is None else Noise(floor=False) if floor == 0 else Noise(floor_scale=floor)
@@ -180,7 +209,9 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
 @cli.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--at", required=True, help="Prediction controls: g=0:3:61, a CSV file, or 'rest'.")
-@click.option("--out", required=True, metavar="bands.csv", type=click.Path(path_type=Path), help="File to make.")
+@click.option(
+    "--out", required=True, metavar="bands.csv", type=click.Path(path_type=Path), help="File to make."
+)
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok at these controls.")
 def predict(run: Path, at: str, out: Path, strict: bool) -> int:
     """Predict bands at new controls from a finished run."""
@@ -197,7 +228,9 @@ def predict(run: Path, at: str, out: Path, strict: bool) -> int:
 
 @cli.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="HTML file to make; RUN/report.html if not given.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="HTML file to make; RUN/report.html if not given."
+)
 def report(run: Path, out: Path | None) -> int:
     """Print what a finished run says about itself, and write its report where there is none."""
     done = load(run)
@@ -267,4 +300,3 @@ def _finish(done: Fit, folder: Path, strict: bool) -> int:
     click.echo("\n".join(str(done).splitlines()[1 + len(done.reasons) :]))
     click.echo(f"everything is in {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
     return 3 if strict and done.status != "ok" else 0
-

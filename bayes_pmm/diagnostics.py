@@ -85,7 +85,9 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
     max_rhat = min_ess = divergences = None
     info = draws.info
     if not np.isfinite(outputs).all():
-        failed.append("some outputs are not finite: the posterior was left; widen nothing, refit with other starts")
+        failed.append(
+            "some outputs are not finite: the posterior was left; widen nothing, refit with other starts"
+        )
     elif "pareto_k" in info:
         k = info["pareto_k"]
         text = f"Pareto k {k:.2f} of the approximation against the posterior is above {LIMITS.pareto_k}: use nuts"
@@ -97,7 +99,9 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
         rhat, ess = rhat_and_ess(outputs)
         max_rhat, min_ess = float(np.nanmax(rhat)), float(np.nanmin(ess))
         if not max_rhat <= LIMITS.rhat:
-            text = f"R-hat {max_rhat:.3f} of an output is above {LIMITS.rhat}: the chains disagree; draw longer"
+            text = (
+                f"R-hat {max_rhat:.3f} of an output is above {LIMITS.rhat}: the chains disagree; draw longer"
+            )
             (failed if not max_rhat <= LIMITS.failed_rhat else suspect).append(text)
         if not min_ess >= LIMITS.ess:
             text = f"effective sample size {min_ess:.0f} of an output is below {LIMITS.ess:.0f}; draw longer"
@@ -106,7 +110,9 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
         divergences = int(draws.stats["diverging"].sum())
         share = divergences / draws.stats["diverging"].size
         if share > LIMITS.divergent_share:
-            suspect.append(f"{100 * share:.1f} % of the transitions diverged; raise target_accept or --warmup")
+            suspect.append(
+                f"{100 * share:.1f} % of the transitions diverged; raise target_accept or --warmup"
+            )
     basins = info.get("basins", [])
     close = [b for b in basins[1:] if b["log_evidence"] > basins[0]["log_evidence"] - LIMITS.basin_evidence]
     if close:

@@ -219,5 +219,3 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return replace(found, controls=arviz_io.prediction_controls(tree))
-
-

@@ -72,7 +72,9 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     return figure
 
 
-def _curve(ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None) -> None:
+def _curve(
+    ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None
+) -> None:
     x = x[order]
     lo, q25, mid, q75, hi = bands.quantiles["latent"][:, order, q]
     ax.fill_between(x, lo, hi, color="C0", alpha=0.2, lw=0, label="90 % latent")
@@ -85,17 +87,24 @@ def _curve(ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exa
     if exact is not None:
         ax.plot(x, exact[order], "--", color="C3", lw=1.2, label="exact")
     outside = bands.extrapolated[order, q]
-    for i in np.flatnonzero(outside[1:] & outside[:-1]):
+    for i in np.flatnonzero(outside[1:] | outside[:-1]):
         ax.axvspan(x[i], x[i + 1], color="0.5", alpha=0.1, lw=0)
 
 
-def _points(ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None) -> None:
+def _points(
+    ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None
+) -> None:
     lo, _, mid, _, hi = bands.quantiles["latent"][:, order, q]
     outside = bands.extrapolated[order, q]
-    for chosen, color, label in ((~outside, "C0", "90 % latent"), (outside, "0.45", "90 % latent, extrapolated")):
+    for chosen, color, label in (
+        (~outside, "C0", "90 % latent"),
+        (outside, "0.45", "90 % latent, extrapolated"),
+    ):
         if chosen.any():
             yerr = np.stack([mid - lo, hi - mid])[:, chosen]
-            ax.errorbar(x[order][chosen], mid[chosen], yerr=yerr, fmt=".", color=color, lw=1, ms=3, label=label)
+            ax.errorbar(
+                x[order][chosen], mid[chosen], yerr=yerr, fmt=".", color=color, lw=1, ms=3, label=label
+            )
     if exact is not None:
         ax.plot(x[order], exact[order], "x", color="C3", ms=4, label="exact")
 
@@ -134,7 +143,9 @@ def plot_chains(fit: Fit) -> Figure:
         left.plot(chain, lw=0.5, color=f"C{i}")
         right.hist(rank, bins=20, range=(0, ranks.size), histtype="step", color=f"C{i}", label=f"chain {i}")
     left.set(xlabel="draw", ylabel=f"{data.output_names[q]}, row {row}")
-    title = "worst output" if ess is None else f"worst output: R-hat {rhat[row, q]:.4f}, ESS {ess[row, q]:.0f}"
+    title = (
+        "worst output" if ess is None else f"worst output: R-hat {rhat[row, q]:.4f}, ESS {ess[row, q]:.0f}"
+    )
     left.set_title(title, fontsize="small")
     right.axhline(ranks.shape[1] / 20, color="0.4", lw=0.8)
     right.set(xlabel="rank among all chains", ylabel="draws")
@@ -144,4 +155,6 @@ def plot_chains(fit: Fit) -> Figure:
 
 def _mark_status(figure: Figure, status: str, reasons: tuple[str, ...]) -> None:
     if status != "ok":
-        figure.suptitle(f"{status.upper()}: {reasons[0] if reasons else ''}", color="C3", fontsize="small", wrap=True)
+        figure.suptitle(
+            f"{status.upper()}: {reasons[0] if reasons else ''}", color="C3", fontsize="small", wrap=True
+        )

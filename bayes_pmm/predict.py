@@ -93,7 +93,9 @@ def with_noise(
     k1, k2 = jax.random.split(key)
     latent = outputs
     if posterior.noise.floor:
-        latent = outputs + draws.sites["floor"][:, :, None, :] * np.asarray(jax.random.normal(k1, outputs.shape))
+        latent = outputs + draws.sites["floor"][:, :, None, :] * np.asarray(
+            jax.random.normal(k1, outputs.shape)
+        )
     rms = posterior.data.rms_errors
     predictive = latent
     if np.any(rms > 0):
@@ -176,7 +178,11 @@ class Bands:
 
 
 def bands(
-    posterior: Posterior, controls: np.ndarray, samples: dict[str, np.ndarray], status: str, reasons: tuple[str, ...]
+    posterior: Posterior,
+    controls: np.ndarray,
+    samples: dict[str, np.ndarray],
+    status: str,
+    reasons: tuple[str, ...],
 ) -> Bands:
     """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p)."""
     flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in samples.items()}

@@ -58,7 +58,9 @@ def check_folder(folder: Path, options: dict, resume: bool) -> bool:
     if not folder.exists() and not folder.is_symlink():
         return False
     if not resume:
-        raise InputError(f"{folder}: exists already; choose another name, or add --resume to go on with that run")
+        raise InputError(
+            f"{folder}: exists already; choose another name, or add --resume to go on with that run"
+        )
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; choose another name")
     stored = folder / "options.json"

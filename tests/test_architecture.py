@@ -44,6 +44,7 @@ ROOMS = (
     "calibration",
     "plotting",
     "report",
+    "runs",
     "conditions",
     "tables",
     "grids",

@@ -11,18 +11,25 @@ from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference import nuts
 from bayes_pmm.inference.checkpoint import ChainFile
 from bayes_pmm.inference.nuts import NUTS
-from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.inference.start import Starts
 from bayes_pmm.model import PMM
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.problems import get
 
 CHUNK = 10
-METHOD = NUTS(
-    chains=2, warmup=25, draws=35, max_tree_depth=4, starts=AnnealedStarts(candidates=4, stages=5, steps=5)
-)
 KEY = jax.random.key(5)
 CHUNKS = 3 + 4
 """Chunks of a chain: 25 and 35 draws in tens."""
+
+
+class PriorStarts:
+    """Starts without a search, since what is tested is what comes after."""
+
+    def find(self, posterior, key, chains):
+        return Starts([posterior.prior_sites(k) for k in jax.random.split(key, chains)], ())
+
+
+METHOD = NUTS(chains=2, warmup=25, draws=35, max_tree_depth=4, starts=PriorStarts())
 
 
 class Interrupted(Exception):
@@ -76,27 +83,22 @@ def assert_same(one, two):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-@pytest.mark.parametrize("reports", [2, 9], ids=["in the warm-up", "among the draws"])
-def test_resumed_run_equals_uninterrupted(posterior, uninterrupted, tmp_path, reports):
-    interrupt(posterior, tmp_path, reports)
-    before = sum(drawn_so_far(tmp_path))
-    assert 0 < before < 2 * 60
+def test_twice_interrupted_run_equals_uninterrupted(posterior, uninterrupted, tmp_path):
+    interrupt(posterior, tmp_path, 2)
+    in_warmup = drawn_so_far(tmp_path)
+    assert 0 < min(in_warmup) <= max(in_warmup) <= METHOD.warmup
+    interrupt(posterior, tmp_path, 6)
+    before = drawn_so_far(tmp_path)
+    assert METHOD.warmup < max(before) < 60
     seen = []
     resumed = METHOD.run(posterior, KEY, progress=lambda *report: seen.append(report), checkpoint=tmp_path)
     assert_same(resumed, uninterrupted)
     done = [d for stage, d, _ in seen if stage == "sampling"]
     assert len(done) < 2 * CHUNKS, "the resumed run drew everything again"
-    assert done[0] > before - CHUNK
     assert done[-1] == 2 * 60
 
 
-def test_two_interruptions(posterior, uninterrupted, tmp_path):
-    interrupt(posterior, tmp_path, 3)
-    interrupt(posterior, tmp_path, 3)
-    assert_same(METHOD.run(posterior, KEY, checkpoint=tmp_path), uninterrupted)
-
-
-def test_finished_run_is_read_back(posterior, uninterrupted, tmp_path):
+def test_finished_run_is_read_back_from_plain_arrays(posterior, uninterrupted, tmp_path):
     first = METHOD.run(posterior, KEY, checkpoint=tmp_path / "new" / "folder")
     seen = []
     again = METHOD.run(
@@ -107,6 +109,13 @@ def test_finished_run_is_read_back(posterior, uninterrupted, tmp_path):
     assert not [r for r in seen if r[0] == "sampling"]
     # The time spent before counts.
     assert again.info["seconds"] >= 0.5 * first.info["seconds"]
+    # The files hold plain arrays only.
+    paths = sorted((tmp_path / "new" / "folder").iterdir())
+    assert [p.name for p in paths] == ["chain_0.npz", "chain_1.npz"]
+    for path in paths:
+        assert all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist())
+        with np.load(path, allow_pickle=False) as file:
+            assert all(file[name].dtype.kind in "biuf" for name in file.files)
 
 
 def truncate(path):
@@ -135,10 +144,22 @@ def pickled(path):
     np.savez(path, at=np.array([{"an": "object"}], dtype=object))
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, without_state, pickled])
-def test_damaged_file_starts_that_chain_afresh(posterior, uninterrupted, tmp_path, damage):
+DAMAGES = [truncate, empty, flip, without_state, pickled]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_file_is_recognised(tmp_path, damage):
+    file = ChainFile(tmp_path, 0)
+    state = {"x": np.arange(300.0), "key": jax.random.key(1)}
+    file.save(state, 10, [(np.zeros((10, 2)),)], 1.0)
+    assert file.load(state) is not None
+    damage(file.path)
+    assert file.load(state) is None
+
+
+def test_damaged_file_starts_that_chain_afresh(posterior, uninterrupted, tmp_path):
     interrupt(posterior, tmp_path, 9)
-    damage(tmp_path / "chain_0.npz")
+    truncate(tmp_path / "chain_0.npz")
     assert_same(METHOD.run(posterior, KEY, checkpoint=tmp_path), uninterrupted)
 
 
@@ -147,7 +168,7 @@ def test_kill_while_writing_keeps_the_previous_file(tmp_path, monkeypatch):
     state = {"x": np.arange(3.0), "key": jax.random.key(1)}
     file.save(state, 10, [(np.zeros((10, 2)),)], 1.0)
 
-    def killed(*args, **kwargs):
+    def killed(descriptor):  # noqa: ARG001
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", killed)
@@ -158,16 +179,6 @@ def test_kill_while_writing_keeps_the_previous_file(tmp_path, monkeypatch):
     np.testing.assert_array_equal(kept[0], np.zeros((10, 2)))
     np.testing.assert_array_equal(loaded["x"], state["x"])
     assert jax.random.key_data(loaded["key"]).tolist() == jax.random.key_data(state["key"]).tolist()
-
-
-def test_file_holds_plain_arrays_only(posterior, tmp_path):
-    interrupt(posterior, tmp_path, 9)
-    paths = list(tmp_path.iterdir())
-    assert sorted(p.name for p in paths) == ["chain_0.npz", "chain_1.npz"]
-    for path in paths:
-        assert all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist())
-        with np.load(path, allow_pickle=False) as file:
-            assert all(file[name].dtype.kind in "biuf" for name in file.files)
 
 
 def test_unwritable_folder_is_said(tmp_path):

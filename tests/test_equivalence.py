@@ -119,7 +119,9 @@ class Case:
 
 
 CASES = {
-    "real, one control": Case("real", 1, 3, ("E0", "E[-1]", "E1-E0", "<0|A|0>", "|<0|A|1>|^2", "|<0|B|1>|^2")),
+    "real, one control": Case(
+        "real", 1, 3, ("E0", "E[-1]", "E1-E0", "<0|A|0>", "|<0|A|1>|^2", "|<0|B|1>|^2")
+    ),
     "real, two controls": Case("real", 2, 4, ("E0", "E[-1]", "<0|A|0>", "|<0|A|1>|^2")),
     "complex, one control": Case(
         "complex", 1, 3, ("E0", "E[-1]", "E1-E0", "<0|A|0>", "|<0|A|1>|^2", "|<0|B|1>|^2")
@@ -156,9 +158,7 @@ def thinned(draws):
     """Nearly independent draws from (chain, draw, number): every 2N/ESS-th of each chain, pooled."""
     chains, count, number = draws.shape
     quantities = az.convert_to_dataset({"x": draws})
-    ess = min(
-        float(az.ess(quantities, method=method)["x"].min()) for method in ("bulk", "tail", "mean")
-    )
+    ess = min(float(az.ess(quantities, method=method)["x"].min()) for method in ("bulk", "tail", "mean"))
     step = max(1, int(np.ceil(2 * chains * count / ess)))
     return draws[:, ::step].reshape(-1, number)
 
@@ -207,7 +207,5 @@ class TestPriorOfOutputs:
         K, spread = sites["scale"].shape[-1], posterior.scaling.spread
         expected = [stats.lognorm(case.scale_spread, scale=case.scale_median)] * K
         expected += [stats.halfcauchy(scale=0.05 * unit) for unit in spread]
-        values = [
-            stats.kstest(x, d.cdf).pvalue for x, d in zip(kept[:, number:].T, expected, strict=True)
-        ]
+        values = [stats.kstest(x, d.cdf).pvalue for x, d in zip(kept[:, number:].T, expected, strict=True)]
         assert min(values) * len(values) > FAMILY_LEVEL

@@ -168,9 +168,7 @@ class TestDiscreteRemainder:
         fixed, x = np.asarray(fix(ensemble(rng, n, "complex", 4), "complex")), rng.normal(size=(3, 1))
         reference = canonical(fixed)
         np.testing.assert_allclose(canonical(fixed.conj()), reference, atol=1e-13)
-        np.testing.assert_allclose(
-            outputs(reference, "complex", x), outputs(fixed, "complex", x), atol=1e-11
-        )
+        np.testing.assert_allclose(outputs(reference, "complex", x), outputs(fixed, "complex", x), atol=1e-11)
 
 
 class TestEigenvalueDensity:

@@ -7,7 +7,16 @@ from bayes_pmm.inference.protocol import Draws, Method
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.inference.variational import Variational
 
-__all__ = ["NUTS", "SAMPLERS", "AnnealedStarts", "Draws", "Laplace", "Method", "Variational", "method_by_name"]
+__all__ = [
+    "NUTS",
+    "SAMPLERS",
+    "AnnealedStarts",
+    "Draws",
+    "Laplace",
+    "Method",
+    "Variational",
+    "method_by_name",
+]
 
 SAMPLERS = ("auto", "nuts", "manifold", "variational", "laplace")
 

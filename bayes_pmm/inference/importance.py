@@ -1,7 +1,7 @@
 r"""Approximations against the true posterior: one flat unconstrained vector, its density, and Pareto k.
 
-Variational inference and Laplace return draws of a density q that is not the posterior. What they share is kept
-here: the posterior as a function of one vector x of unconstrained sites, and the report on the importance weights
+Variational inference and Laplace return draws of a density q that is not the posterior. What they share is
+kept here: the posterior as a function of one vector x of unconstrained sites, and the report on the weights
 p(x, y)/q(x), whose tail says whether q can stand for the posterior.
 """
 
@@ -132,8 +132,8 @@ def weighed_draws(
     bad = int(np.sum(~np.isfinite(log_weights)))
     if bad:
         raise BayesPMMError(
-            f"{name}: the posterior is not finite at {bad} of {total} draws, so the approximation reaches where"
-            f" the model has no density; {remedy}"
+            f"{name}: the posterior is not finite at {bad} of {total} draws, so the approximation reaches"
+            f" where the model has no density; {remedy}"
         )
     count = chains * draws
     constrain = jax.jit(jax.vmap(jax.vmap(lambda x: flat.posterior.constrain(flat.unravel(x)))))

@@ -1,4 +1,4 @@
-"""Laplace's approximation: a normal at the mode of the unconstrained posterior, reported with its Pareto k."""
+"""Laplace's approximation: a normal at the unconstrained posterior's mode, reported with its Pareto k."""
 
 import time
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ __all__ = ["Laplace"]
 class Laplace:
     """Normal approximation with the exact Hessian at the mode.
 
-    It often has nothing to offer: a matrix larger than the data need leaves directions in which the posterior is
-    no normal, and a learned floor without known errors can have its mode at zero. It then raises, or its Pareto k
-    says so.
+    It often has nothing to offer: a matrix larger than the data need leaves directions in which the posterior
+    is no normal, and a learned floor without known errors can have its mode at zero. It then raises, or its
+    Pareto k says so.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class Laplace:
     ) -> Draws:
         """Find the mode and draw; see :class:`~bayes_pmm.inference.protocol.Method`.
 
-        ``checkpoint`` is ignored: an interrupted run is short, and repeating it with its key gives the same draws.
-        ``info`` holds ``pareto_k`` of posterior over normal, ``elbo``, and ``log_evidence``, Laplace's estimate.
+        ``checkpoint`` is ignored: a run is short, and repeating it with its key gives the same draws.
+        ``info`` holds ``pareto_k`` of posterior over normal, ``elbo``, and Laplace's ``log_evidence``.
 
         Raises
         ------
@@ -126,16 +126,16 @@ class Laplace:
         if not widths[0] > 1e-10 * widths[-1]:
             raise BayesPMMError(
                 f"laplace: the Hessian at the mode is not positive definite (eigenvalues {widths[0]:.1e} to"
-                f" {widths[-1]:.1e}), because the data and the prior do not fix every direction to second order;"
-                " use NUTS, or a smaller dim"
+                f" {widths[-1]:.1e}), because data and prior do not fix every direction to second"
+                " order; use NUTS, or a smaller dim"
             )
         # Newton's decrement is the distance to the mode in units of the posterior's own width.
         decrement = float(gradient @ np.linalg.solve(H, gradient))
         if not decrement < 1e-4:
             raise BayesPMMError(
                 f"laplace: no mode found in {result.nit} iterations (still {np.sqrt(decrement):.1e} standard"
-                " deviations away), because the posterior has a thin curved ridge or grows without bound as the"
-                " noise floor goes to 0; use NUTS, or give known errors"
+                " deviations away), because the posterior has a thin curved ridge or grows without bound as"
+                " the noise floor goes to 0; use NUTS, or give known errors"
             )
         L = jnp.asarray(np.linalg.cholesky(H))
         return jnp.asarray(result.x), -result.fun, L, time.perf_counter() - began

@@ -46,7 +46,7 @@ class NUTS:
     chains: int = 4
     warmup: int = 1000
     draws: int = 1000
-    target_accept: float = 0.8
+    target_accept: float = 0.95
     max_tree_depth: int = 10
     dense_mass: bool = True
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
@@ -117,7 +117,7 @@ class NUTS:
             return jax.lax.fori_loop(0, count, body, (state, empty))
 
         states = [initial(z, k) for z, k in zip(start, jax.random.split(key, self.chains), strict=True)]
-        compiled = jax.jit(chunk).lower(states[0], jnp.asarray(0), args).compile()
+        compiled = jax.jit(chunk).lower(states[0], np.int32(0), args).compile()
         done, lock = [0] * self.chains, threading.Lock()
         stop = threading.Event()
 
@@ -132,7 +132,7 @@ class NUTS:
             while at < total and not stop.is_set():
                 # A chunk never spans the end of the warm-up, so that kept draws are whole chunks.
                 count = min(CHUNK, (self.warmup if at < self.warmup else total) - at)
-                state, kept = compiled(state, jnp.asarray(count), args)
+                state, kept = compiled(state, np.int32(count), args)
                 kept = jax.tree.map(lambda a, count=count: np.asarray(a[:count]), kept)
                 if at >= self.warmup:
                     records.append(kept)

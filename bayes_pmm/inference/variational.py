@@ -1,4 +1,4 @@
-"""Variational inference: NumPyro's SVI with a full-rank, low-rank or flow guide, reported with its Pareto k."""
+"""Variational inference: NumPyro's SVI with full-rank, low-rank and flow guides, reported with Pareto k."""
 
 import time
 from dataclasses import dataclass, field
@@ -84,7 +84,7 @@ class Variational:
     ) -> Draws:
         """Fit the guide and draw from it; see :class:`~bayes_pmm.inference.protocol.Method`.
 
-        ``checkpoint`` is ignored: an interrupted run is short, and repeating it with its key gives the same draws.
+        ``checkpoint`` is ignored: a run is short, and repeating it with its key gives the same draws.
         ``info`` holds ``pareto_k`` of posterior over guide and ``elbo``, the lower bound on the log evidence.
 
         Raises
@@ -148,25 +148,25 @@ class Variational:
         state = svi.init(key)
 
         def chunk(state, count):
-            def body(i, carry):
+            def body(_, carry):
                 # A step at an exact degeneracy may have no gradient; it is skipped and counted.
-                state, skipped, last = carry
+                state, skipped = carry
                 state, loss = svi.stable_update(state)
-                return state, skipped + ~jnp.isfinite(loss), loss
+                return state, skipped + ~jnp.isfinite(loss)
 
-            return jax.lax.fori_loop(0, count, body, (state, jnp.asarray(0), jnp.asarray(0.0)))
+            return jax.lax.fori_loop(0, count, body, (state, jnp.asarray(0)))
 
         compiled = jax.jit(chunk).lower(state, jnp.asarray(0)).compile()
         began, done, skipped = time.perf_counter(), 0, 0
         while done < self.steps:
             count = min(CHUNK, self.steps - done)
-            state, bad, _ = compiled(state, jnp.asarray(count))
+            state, bad = compiled(state, jnp.asarray(count))
             done, skipped = done + count, skipped + int(bad)
             if int(bad) > count // 2:
                 raise BayesPMMError(
-                    f"variational ({self.guide}): the ELBO was not finite in {int(bad)} of {count} steps before step"
-                    f" {done}, because the guide reaches where the model has no density; use a smaller learning"
-                    f" rate than {self.learning_rate}, more particles than {self.particles}, or NUTS"
+                    f"variational ({self.guide}): the ELBO was not finite in {int(bad)} of {count} steps"
+                    f" before step {done}, because the guide reaches where the model has no density; use a"
+                    f" smaller learning rate than {self.learning_rate}, more particles than {self.particles}, or NUTS"
                 )
             progress("variational", done, self.steps)
         return guide, svi.get_params(state), skipped, time.perf_counter() - began
@@ -174,13 +174,13 @@ class Variational:
 
 def _whitening(flat: FlatPosterior) -> jax.Array:
     """Matrix L (d, d) with L Lᵀ about the covariance at the start."""
-    value, gradient = jax.jit(jax.value_and_grad(flat.log_density))(flat.start)
+    f = flat.log_density
+    value, gradient, H = jax.jit(lambda x: (f(x), jax.grad(f)(x), -jax.hessian(f)(x)))(flat.start)
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
         raise BayesPMMError(
-            "variational: the posterior or its gradient is not finite at the best starting point; check the data"
-            " for outliers, or try another key"
+            "variational: the posterior or its gradient is not finite at the best starting point; check the"
+            " data for outliers, or try another key"
         )
-    H = -jax.jit(jax.hessian(flat.log_density))(flat.start)
     if not np.isfinite(H).all():
         # Second derivatives do not exist at degenerate levels; the optimiser then finds all widths itself.
         return 0.1 * jnp.eye(flat.size)

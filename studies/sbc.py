@@ -1,0 +1,260 @@
+"""Simulation-based calibration of the posterior: small models, and wrong ones that must be rejected.
+
+    python studies/sbc.py --datasets 200 --out sbc [--cases 2x2 3x3] [--seed 0]
+
+Writes CASE.nc for each case, sbc.png and sbc.md into the folder. A case whose file is there is not run again.
+"""
+
+import argparse
+import contextlib
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import numpyro
+import xarray as xr
+
+from bayes_pmm import gauge
+from bayes_pmm.calibration import Uniformity, labels, ranks, sbc, uniformity
+from bayes_pmm.data import Dataset
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.posterior import Posterior
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+OUTSIDE = np.array([[2.0], [4.0]])
+SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: the posterior, what generates the data, and what is wrong with the posterior's density."""
+
+    posterior: Posterior
+    right: bool = True
+    generator: Posterior | None = None
+    wrong: Callable = contextlib.nullcontext
+
+    def run(self, key, n_datasets, **options) -> xr.DataTree:
+        with self.wrong():
+            return sbc(
+                self.posterior,
+                key,
+                n_datasets,
+                controls=OUTSIDE,
+                generator=self.generator,
+                **{**SAMPLER, **options},
+            )
+
+
+def dataset(levels: int, points: int = 6, error: float | None = None, missing=()) -> Dataset:
+    """Controls, names, errors and missing cells of the simulated data; the values only set the units.
+
+    All levels have nearly the same mean, so that the unit of the floors is that of the levels too.
+    """
+    c = np.linspace(-1, 1, points)
+    y = np.stack([0.1 * k + c for k in range(levels)], axis=1)
+    for cell in missing:
+        y[cell] = np.nan
+    errors = None if error is None else np.full(y.shape, error)
+    return Dataset(c[:, None], y, errors, ("c",), tuple(f"E{k}" for k in range(levels)))
+
+
+def model(data: Dataset, dim: int, field: str = "real", floor: bool = True) -> Posterior:
+    """Posterior with the package's default prior of the matrices."""
+    pmm = PMM(data.output_names, dim=dim, field=field)
+    # The default floor scale, 0.05, makes nearly exact data: posteriors too thin to sample in hundreds.
+    return Posterior(data, pmm, noise=Noise(floor=floor, floor_scale=0.5))
+
+
+@contextlib.contextmanager
+def missing_power_of_tau():
+    """The gaps' density without the powers of tau that level repulsion brings with it."""
+    right = gauge.gap_log_density
+
+    def wrong(gaps, tau, field):
+        n = gaps.shape[-1] + 1
+        return right(gaps, tau, field) + gauge.DYSON_INDEX[field] * n * (n - 1) / 2 * jnp.log(tau)
+
+    with mock.patch.object(gauge, "gap_log_density", wrong):
+        yield
+
+
+def cases() -> dict[str, Case]:
+    """All cases by name."""
+    known = model(dataset(2, error=0.3), 2, floor=False)
+    half = model(dataset(2, error=0.15), 2, floor=False)
+    gaps = dataset(2, error=0.3, missing=[(1, 0), (2, 1), (3, 1), (5, 0)])
+    return {
+        "2x2": Case(model(dataset(1), 2)),
+        "3x3": Case(model(dataset(2), 3)),
+        "complex": Case(model(dataset(2), 2, "complex")),
+        "known": Case(model(gaps, 2)),
+        "half-noise": Case(half, right=False, generator=replace(half, data=known.data)),
+        "tau-power": Case(known, right=False, wrong=missing_power_of_tau),
+    }
+
+
+WHAT = {
+    "2x2": "real 2×2, one level, learned floor",
+    "3x3": "real 3×3, two levels, learned floors",
+    "complex": "complex 2×2, two levels, learned floors",
+    "known": "real 2×2, two levels, known errors and learned floors, 4 of 12 cells missing",
+    "half-noise": "wrong: half of the true noise assumed",
+    "tau-power": "wrong: gap density without τ^(−βn(n−1)/2)",
+}
+
+
+def row(name: str, tree: xr.DataTree, test: Uniformity, right: bool) -> str:
+    """One line of the table."""
+    names = labels(tree["prior_sbc"].to_dataset())
+    statistics = tree["sbc_stats"].to_dataset()
+    worst = int(np.argmin(test.adjusted))
+    verdict = "uniform" if test.uniform else "rejected"
+    if test.uniform != right:
+        verdict = f"**{verdict}**"
+    draws = statistics.sizes["draw"] * tree.attrs["draws"]
+    cells = [
+        name,
+        WHAT[name],
+        statistics.sizes["draw"],
+        len(names),
+        f"{test.chi2.min():.2g}",
+        f"{test.smooth.min():.2g}",
+        f"{test.adjusted.min():.2g} ({names[worst]})",
+        verdict,
+        f"{tree.attrs['ess_mean']:.0f} of {tree.attrs['n_ranks'] - 1}",
+        f"{100 * float(statistics['divergences'].sum()) / draws:.2g}",
+        f"{tree.attrs['seconds']:.0f}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+COLUMNS = (
+    "case",
+    "model",
+    "data sets",
+    "quantities",
+    "min p χ²",
+    "min p smooth",
+    "min adjusted p (quantity)",
+    "verdict",
+    "worst mean ESS of needed",
+    "divergent, %",
+    "seconds",
+)
+HEADER = f"| {' | '.join(COLUMNS)} |\n|" + "---|" * len(COLUMNS)
+
+
+def details(tree: xr.DataTree, test: Uniformity) -> str:
+    """One line per quantity."""
+    names = labels(tree["prior_sbc"].to_dataset())
+    rows = zip(names, test.chi2, test.smooth, test.adjusted, strict=True)
+    lines = [f"| {n} | {a:.3f} | {b:.3f} | {c:.3f} |" for n, a, b, c in rows]
+    return "\n".join(["| quantity | p χ² | p smooth | adjusted |\n|---|---|---|---|", *lines])
+
+
+def band(n: int, n_ranks: int, probability: float = 0.99, simulations: int = 2000) -> np.ndarray:
+    """Half-width of the simultaneous band of one ECDF of n uniform ranks, at (r + 1)/n_ranks."""
+    x = np.arange(1, n_ranks) / n_ranks
+    r = np.random.default_rng(0).integers(0, n_ranks, size=(simulations, n))
+    counts = np.stack([np.bincount(s, minlength=n_ranks) for s in r]).cumsum(1)[:, :-1] / n
+    width = np.sqrt(x * (1 - x) / n)
+    return np.quantile(np.max(np.abs(counts - x) / width, axis=1), probability) * width
+
+
+def plot(trees: dict[str, xr.DataTree], path: Path) -> None:
+    """ECDF of the ranks minus the uniform one: a row per case, a column per kind of quantity."""
+    kinds = ("output inside", "output outside", "floor", "scale", "log likelihood")
+    figure, axes = plt.subplots(
+        len(trees), 5, figsize=(13, 2.1 * len(trees) + 0.6), sharex=True, sharey="row", squeeze=False
+    )
+    for line, (name, tree) in zip(axes, trees.items(), strict=True):
+        L, r = tree.attrs["n_ranks"], ranks(tree)
+        x = np.arange(1, L) / L
+        half = band(len(r), L)
+        added = tree["prior_sbc"]["added"].values.astype(bool)
+        group = tree["prior_sbc"].to_dataset()
+        columns = {}
+        for kind, variable, chosen in zip(
+            kinds,
+            ("output", "output", "floor", "scale", "log_likelihood"),
+            (~added, added, ..., ..., ...),
+            strict=True,
+        ):
+            if variable in group:
+                columns[kind] = group[variable].values[0].reshape(len(r), -1)[:, chosen]
+        for axis, kind in zip(line, kinds, strict=True):
+            axis.fill_between(x, -half, half, color="0.88", lw=0)
+            axis.axhline(0, color="0.6", lw=0.6)
+            for column in columns.get(kind, np.zeros((0, 0))).T:
+                counts = np.bincount(column, minlength=L).cumsum()[:-1] / len(column)
+                axis.plot(x, counts - x, lw=0.9, alpha=0.8)
+            if kind not in columns:
+                axis.text(0.5, 0, "none", ha="center", va="center", color="0.5")
+            axis.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel(name)
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        axis.set_title(kind, fontsize=10)
+    for axis in axes[-1]:
+        axis.set_xlabel("rank / number of ranks")
+    figure.suptitle("ECDF of ranks − uniform; grey: 99 % simultaneous band of one line", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path("sbc"))
+    parser.add_argument("--cases", nargs="+", choices=list(WHAT), default=list(WHAT))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    everything = cases()
+    trees, table, parts = {}, [], []
+    for name in args.cases:
+        path = args.out / f"{name}.nc"
+        if path.exists():
+            trees[name] = xr.load_datatree(path, engine="h5netcdf")
+            if (trees[name].attrs["datasets"], trees[name].attrs["seed"]) != (args.datasets, args.seed):
+                parser.error(f"{path} is of another run; remove it, or choose another --out")
+        else:
+            began = time.perf_counter()
+            key = jax.random.fold_in(jax.random.key(args.seed), list(WHAT).index(name))
+            tree = everything[name].run(key, args.datasets, progress=report)
+            seconds = time.perf_counter() - began
+            tree.attrs |= {"datasets": args.datasets, "seed": args.seed, "seconds": seconds}
+            partial = path.with_suffix(".partial")
+            tree.to_netcdf(partial, engine="h5netcdf")
+            partial.replace(path)
+            trees[name] = tree
+        test = uniformity(ranks(trees[name]), trees[name].attrs["n_ranks"])
+        table.append(row(name, trees[name], test, everything[name].right))
+        parts.append(f"### {name}\n\n{details(trees[name], test)}\n")
+        print(f"\n{parts[-1]}", flush=True)
+    plot(trees, args.out / "sbc.png")
+    versions = f"Python {platform.python_version()}, JAX {jax.__version__}, NumPyro {numpyro.__version__}."
+    summary = "\n".join([HEADER, *table])
+    print(summary, versions, sep="\n\n")
+    (args.out / "sbc.md").write_text("\n".join([summary, "", versions, "", *parts]), encoding="utf-8")
+
+
+def report(stage: str, done: int, total: int) -> None:
+    if done % 10 == 0 or done == total:
+        print(f"\r{stage} {done}/{total}", end="", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Bases against their formulas, and the units that they see."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayes_pmm.basis import Affine, Custom, Fourier, InversePowers, Polynomial, parse_basis
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.outputs import as_outputs
+from bayes_pmm.scaling import Scaling, fit_scaling
+
+C = np.random.default_rng(0).uniform(0.5, 3, size=(7, 2))
+x, y, one = C[:, 0], C[:, 1], np.ones(7)
+P = 2.5
+ANGLE = 2 * np.pi / P
+
+EXPLICIT = {
+    "affine": (Affine(), [one, x, y]),
+    "poly:1": (Polynomial(1), [one, x, y]),
+    "poly:3": (
+        Polynomial(3),
+        [one, x, y, x**2, x * y, y**2, x**3, x**2 * y, x * y**2, y**3],
+    ),
+    "fourier:2:2.5": (
+        Fourier(2, P),
+        [one] + [f(k * ANGLE * c) for c in (x, y) for k in (1, 2) for f in (np.cos, np.sin)],
+    ),
+    "inverse:2": (InversePowers(2), [one, 1 / x, 1 / y, 1 / x**2, 1 / y**2]),
+}
+explicit = pytest.mark.parametrize(("text", "basis", "columns"), [(k, *v) for k, v in EXPLICIT.items()])
+MINE = Custom(lambda c: jnp.stack([jnp.ones_like(c[:, 0]), jnp.exp(c[:, 0]) * c[:, 1]], axis=1), name="mine")
+BASES = [v[0] for v in EXPLICIT.values()] + [MINE]
+
+
+def dataset(controls=C, source=None):
+    values = np.random.default_rng(1).normal(size=(len(controls), 1))
+    names = [f"c{j}" for j in range(controls.shape[1])]
+    return Dataset(controls, values, None, names, ("E0",), source)
+
+
+@explicit
+def test_formulas(text, basis, columns):
+    expected = np.stack(columns, axis=1)
+    np.testing.assert_allclose(basis(jnp.asarray(C)), expected, rtol=1e-12, atol=1e-13)
+    assert basis.n_terms(2) == expected.shape[1]
+    assert basis.has_constant
+    assert basis.maps_controls == text.startswith(("affine", "poly"))
+
+
+@explicit
+def test_parsed(text, basis, columns):  # noqa: ARG001
+    assert parse_basis(text) == basis
+    assert parse_basis(str(basis)) == basis
+
+
+@pytest.mark.parametrize(("n_controls", "degree", "count"), [(1, 1, 2), (1, 4, 5), (3, 2, 10), (4, 1, 5)])
+def test_number_of_monomials(n_controls, degree, count):
+    assert Polynomial(degree).n_terms(n_controls) == count
+
+
+@pytest.mark.parametrize("period", ["1e-3", "6.283185307179586", "+2"])
+def test_periods(period):
+    assert parse_basis(f"fourier:1:{period}") == Fourier(1, float(period))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Affine",
+        "poly",
+        "poly:",
+        "poly:x",
+        "poly:0",
+        "poly:-1",
+        "poly:1.5",
+        "inverse",
+        "inverse:0",
+        "fourier:2",
+        "fourier:0:1",
+        "fourier:2:0",
+        "fourier:2:-1",
+        "fourier:2:1e999",
+        "fourier:2:nan",
+        "fourier:2:1e",
+        "fourier:2:1:3",
+        "chebyshev:3",
+    ],
+)
+def test_bad_expressions(text):
+    with pytest.raises(InputError, match="^basis ") as caught:
+        parse_basis(text)
+    assert "\n" not in str(caught.value)
+
+
+class TestScaledTerms:
+    @pytest.mark.parametrize("basis", BASES, ids=str)
+    def test_vanish_at_the_reference(self, basis):
+        scaling = fit_scaling(dataset(), as_outputs(["E0"]), basis)
+        phi = np.asarray(scaling.coefficients(basis, C.mean(0)[None]))
+        np.testing.assert_allclose(phi, np.eye(1, phi.shape[1]), atol=1e-12)
+
+    @pytest.mark.parametrize("basis", BASES, ids=str)
+    def test_have_unit_size_on_the_data(self, basis):
+        scaling = fit_scaling(dataset(), as_outputs(["E0"]), basis)
+        phi = np.asarray(scaling.coefficients(basis, C))
+        np.testing.assert_allclose(np.mean(phi**2, axis=0), 1, rtol=1e-12)
+        np.testing.assert_allclose(phi[:, 0], 1, rtol=1e-14)
+
+    @pytest.mark.parametrize("basis", [Affine(), Polynomial(3)], ids=str)
+    def test_of_polynomials_do_not_see_the_users_units(self, basis):
+        other = C * np.array([[1e6, 1e-3]]) + np.array([[-3e6, 7.0]])
+        a = fit_scaling(dataset(), as_outputs(["E0"]), basis).coefficients(basis, C)
+        b = fit_scaling(dataset(other), as_outputs(["E0"]), basis).coefficients(basis, other)
+        np.testing.assert_allclose(b, a, atol=1e-8)
+
+    @pytest.mark.parametrize("basis", [Fourier(1, P), InversePowers(2), MINE], ids=str)
+    def test_of_other_bases_see_the_users_units(self, basis):
+        scaling = fit_scaling(dataset(), as_outputs(["E0"]), basis)
+        raw, at = np.asarray(basis(jnp.asarray(C))), np.asarray(basis(jnp.asarray(C.mean(0)[None])))
+        expected = raw - at
+        expected[:, 0] = 1
+        expected /= np.sqrt(np.mean(expected**2, axis=0))
+        np.testing.assert_allclose(scaling.coefficients(basis, C), expected, rtol=1e-11, atol=1e-12)
+
+    def test_without_a_constant_are_not_centred(self):
+        basis = Custom(lambda c: c, has_constant=False)
+        scaling = fit_scaling(dataset(), as_outputs(["E0"]), basis)
+        expected = C / np.sqrt(np.mean(C**2, axis=0))
+        np.testing.assert_allclose(scaling.coefficients(basis, C), expected, rtol=1e-13)
+        assert scaling.shift == (0.0,)
+
+    @pytest.mark.parametrize(
+        ("basis", "message"),
+        [
+            (Custom(lambda c: c), "term 0 must be the constant 1"),
+            (Custom(lambda c: jnp.log(c - 1)), "not finite"),
+            (Custom(lambda c: jnp.ones_like(c)), "term 1 is zero at every training control"),
+            # cos of a whole number of turns: constant up to rounding.
+            (
+                Custom(lambda c: jnp.stack([jnp.ones_like(c[:, 0]), 0.1 + 1e-17 * c[:, 0]], axis=1)),
+                "term 1 is zero at every training control",
+            ),
+        ],
+    )
+    def test_that_cannot_be_scaled_are_refused(self, basis, message):
+        with pytest.raises(InputError, match=message) as caught:
+            fit_scaling(dataset(), as_outputs(["E0"]), basis)
+        assert "\n" not in str(caught.value)
+
+    def test_inverse_powers_at_zero_are_refused(self):
+        controls = np.linspace(0, 1, 5)[:, None]
+        with pytest.raises(InputError, match="not finite at some training control"):
+            fit_scaling(dataset(controls), as_outputs(["E0"]), InversePowers(1))
+
+    @pytest.mark.parametrize("basis", [Fourier(1, 0.25), Fourier(1, 0.5)], ids=str)
+    def test_that_are_constant_up_to_rounding_are_refused(self, basis):
+        controls = np.arange(6.0)[:, None] * 0.25 + 0.125
+        with pytest.raises(InputError, match="term [12] is zero at every training control"):
+            fit_scaling(dataset(controls), as_outputs(["E0"]), basis)
+
+    @pytest.mark.parametrize("basis", BASES, ids=str)
+    def test_survive_storage(self, basis):
+        scaling = fit_scaling(dataset(), as_outputs(["E0"]), basis)
+        assert Scaling.from_dict(scaling.to_dict()) == scaling

@@ -1,0 +1,206 @@
+"""Scores against closed forms, the uniformity test, and the structure of a small calibration run."""
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from bayes_pmm.calibration import coverage, crps, interval_score, labels, ranks, sbc, uniformity
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.priors import Prior
+
+
+def test_coverage_counts_values_inside_the_central_interval():
+    draws = np.repeat(np.linspace(0, 1, 1001)[:, None], 5, axis=1)
+    truth = np.array([0.049, 0.051, 0.5, 0.949, 0.951])
+    assert coverage(draws, truth, 0.9) == pytest.approx(3 / 5)
+    assert coverage(draws, truth, 0.95) == 1.0
+    truth[2] = np.nan
+    assert coverage(draws, truth, 0.9) == pytest.approx(2 / 4)
+
+
+def test_coverage_along_axes_and_of_nothing():
+    draws = np.repeat(np.linspace(0, 1, 101), 6).reshape(101, 3, 2)
+    truth = np.array([[0.5, 2.0], [0.5, 0.5], [np.nan, 3.0]])
+    np.testing.assert_allclose(coverage(draws, truth, axis=0), [1.0, 1 / 3])
+    assert np.isnan(coverage(draws, truth, axis=1)[2]) is np.False_
+    assert np.isnan(coverage(draws[:, :, :1], np.full((3, 1), np.nan)))
+
+
+def test_crps_is_the_double_sum():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 3)), rng.normal(size=3)
+    pairs = np.abs(x[:, None] - x[None]).sum((0, 1))
+    first = np.abs(x - y).mean(0)
+    np.testing.assert_allclose(crps(x, y), first - pairs / (2 * 7 * 6), rtol=1e-12)
+    np.testing.assert_allclose(crps(x, y, fair=False), first - pairs / (2 * 49), rtol=1e-12)
+
+
+@pytest.mark.parametrize("y", [-2.0, 0.0, 1.5])
+def test_fair_crps_of_few_normal_draws_is_unbiased(y):
+    S, repeats = 5, 20_000
+    x = np.random.default_rng(1).normal(size=(S, repeats))
+    exact = y * (2 * stats.norm.cdf(y) - 1) + 2 * stats.norm.pdf(y) - 1 / np.sqrt(np.pi)
+    scores = crps(x, np.full(repeats, y))
+    error = scores.std() / np.sqrt(repeats)
+    assert abs(scores.mean() - exact) < 4 * error
+    # The unfair one is biased by E|x − x'|/(2S): the test sees it.
+    assert abs(crps(x, np.full(repeats, y), fair=False).mean() - exact) > 4 * error
+
+
+def test_crps_does_not_cancel_far_from_zero():
+    x = np.random.default_rng(2).normal(size=(500, 1))
+    np.testing.assert_allclose(crps(x + 1e9, np.array([1e9])), crps(x, np.array([0.0])), rtol=1e-5)
+
+
+def test_interval_score_closed_form():
+    draws = np.repeat(np.linspace(0, 1, 1001)[:, None], 3, axis=1)
+    expected = [0.8 + 10 * 0.6, 0.8, 0.8 + 10 * 0.1]
+    np.testing.assert_allclose(interval_score(draws, np.array([-0.5, 0.3, 1.0]), 0.8), expected)
+
+
+def test_scores_refuse_wrong_shapes_and_levels():
+    with pytest.raises(InputError, match="do not fit"):
+        crps(np.zeros((4, 2)), np.zeros(3))
+    with pytest.raises(InputError, match="at least 2"):
+        crps(np.zeros((1, 2)), np.zeros(2))
+    with pytest.raises(InputError, match="not a probability"):
+        coverage(np.zeros((4, 2)), np.zeros(2), 90)
+
+
+def _ranks(pit, n_ranks=100):
+    return np.minimum((pit * n_ranks).astype(int), n_ranks - 1)
+
+
+def test_uniformity_has_its_nominal_size():
+    rng = np.random.default_rng(3)
+    u = uniformity(rng.integers(0, 100, size=(300, 4000)), 100)
+    for p in (u.chi2, u.smooth):
+        assert abs(np.mean(p < 0.05) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 4000)
+    # 50 families of 80 quantities, 160 tests each: few of them are rejected at 5 %.
+    rejected = [
+        not uniformity(rng.integers(0, 100, size=(300, 80)), 100, alpha=0.05).uniform for _ in range(50)
+    ]
+    assert sum(rejected) <= 8
+
+
+@pytest.mark.parametrize("n_ranks", [2, 7, 100])
+def test_smooth_statistic_is_exact_for_any_number_of_ranks(n_ranks):
+    # Every rank equally often: no deviation at all.
+    u = uniformity(np.tile(np.arange(n_ranks), 100), n_ranks)
+    assert u.smooth == pytest.approx(1.0)
+    assert u.chi2 > 0.5
+    assert u.uniform
+
+
+WRONG = {
+    "too narrow": lambda r: stats.norm.cdf(1.5 * r.normal(size=250)),
+    "too wide": lambda r: stats.norm.cdf(0.7 * r.normal(size=250)),
+    "shifted": lambda r: stats.norm.cdf(0.4 + r.normal(size=250)),
+    "stuck": lambda r: r.integers(0, 2, size=250) * 1.0,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_uniformity_rejects(name):
+    rng = np.random.default_rng(4)
+    r = rng.integers(0, 100, size=(250, 20))
+    assert uniformity(r, 100).uniform
+    r[:, 7] = _ranks(WRONG[name](rng))
+    u = uniformity(r, 100)
+    assert not u.uniform
+    assert np.flatnonzero(u.adjusted < u.alpha).tolist() == [7]
+
+
+def test_a_bump_is_seen_by_bins_alone():
+    rng = np.random.default_rng(5)
+    pit = np.where(rng.random(400) < 0.5, rng.random(400) * 0.05 + 0.2, rng.random(400))
+    pit = np.where(rng.random(400) < 0.5, 1 - pit, pit)
+    assert uniformity(_ranks(pit), 100).chi2 < 1e-6
+
+
+def test_uniformity_refuses_what_is_no_rank():
+    for wrong in (np.array([0, 100]), np.array([-1, 3]), np.array([0.5, 0.2])):
+        with pytest.raises(InputError, match="ranks must be integers"):
+            uniformity(wrong, 100)
+    with pytest.raises(InputError, match="5 data sets a bin"):
+        uniformity(np.arange(9), 100)
+
+
+@pytest.fixture(scope="module")
+def small():
+    c = np.linspace(-1, 1, 5)[:, None]
+    y = np.array([[-1.0, 0.9], [-0.8, 1.0], [-0.6, np.nan], [-0.7, 1.1], [-0.9, 1.4]])
+    data = Dataset(c, y, np.full((5, 2), 0.2), ("g",), ("E0", "E1"))
+    return Posterior(data, PMM(["E0", "E1"], dim=2), Prior(), Noise(floor_scale=0.3))
+
+
+@pytest.fixture(scope="module")
+def tree(small):
+    return sbc(small, jax.random.key(0), 6, controls=[[2.0]], n_ranks=10, warmup=60, draws=95)
+
+
+def test_sbc_gives_integer_ranks_in_the_form_of_simuk(tree, small):
+    group = tree["prior_sbc"].to_dataset()
+    sizes = {"output": (12,), "floor": (2,), "scale": (2,), "log_likelihood": ()}
+    assert set(group.data_vars) == set(sizes)
+    for name, tail in sizes.items():
+        assert group[name].dims[:2] == ("chain", "draw")
+        assert group[name].shape == (1, 6, *tail)
+        assert group[name].dtype.kind == "i"
+        assert int(group[name].min()) >= 0
+        assert int(group[name].max()) <= 9
+    assert group["sbc_output"].values.tolist() == ["E0", "E1"] * 6
+    np.testing.assert_array_equal(group["controls"].values[::2, 0], [*small.data.controls[:, 0], 2.0])
+    assert group["added"].values.tolist() == [0] * 10 + [1, 1]
+    assert group.attrs["n_ranks"] == 10
+    assert (group.attrs["thin"], group.attrs["draws"]) == (10, 90)
+    assert ranks(tree).shape == (6, 17)
+    assert labels(group)[:3] == ["floor E0", "floor E1", "log_likelihood"]
+    assert labels(group)[3] == "E0 at -1"
+    # Not all the same: the ranks are of different data sets.
+    assert len(np.unique(ranks(tree), axis=0)) > 1
+
+
+def test_sbc_reports_its_effective_sample_size(tree):
+    statistics = tree["sbc_stats"].to_dataset()
+    assert statistics["ess"].shape == (6, 17)
+    worst = statistics["ess"].mean("draw").min()
+    assert tree.attrs["ess_mean"] == pytest.approx(float(worst))
+    assert tree.attrs["thinned_enough"] == int(worst >= 9)
+
+
+def test_sbc_survives_netcdf(tree, tmp_path):
+    tree.to_netcdf(tmp_path / "sbc.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "sbc.nc", engine="h5netcdf") as back:
+        np.testing.assert_array_equal(ranks(back), ranks(tree))
+        assert labels(back["prior_sbc"].to_dataset()) == labels(tree["prior_sbc"].to_dataset())
+        assert back.attrs["n_ranks"] == 10
+
+
+def test_sbc_compiles_once_and_is_reproducible(small, tree, monkeypatch):
+    traced = []
+    potential = Posterior.potential
+    monkeypatch.setattr(Posterior, "potential", lambda *a: traced.append(1) or potential(*a))
+    options = {"controls": [[2.0]], "n_ranks": 10, "warmup": 60, "draws": 95}
+    sbc(small, jax.random.key(1), 1, **options)
+    once, traced[:] = len(traced), []
+    again = sbc(small, jax.random.key(0), 6, **options)
+    assert len(traced) == once > 0
+    np.testing.assert_array_equal(ranks(again), ranks(tree))
+
+
+def test_sbc_refuses_numbers_it_cannot_use(small):
+    key = jax.random.key(0)
+    with pytest.raises(InputError, match="n_ranks - 1 draws"):
+        sbc(small, key, 4, n_ranks=100, draws=50)
+    with pytest.raises(InputError, match=r"shape \(M, 1\)"):
+        sbc(small, key, 4, controls=[2.0])
+    other = Posterior(Dataset(np.eye(3)[:, :1], np.eye(3)[:, :2], None, ("g",), ("E0", "E1")), small.pmm)
+    with pytest.raises(InputError, match="same rows"):
+        sbc(small, key, 4, generator=other)

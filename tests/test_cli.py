@@ -1,0 +1,344 @@
+"""The command line's contract: files, columns, keys, exit codes, and that nothing is overwritten or lost."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayes_pmm import cli, problems
+
+QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of the command line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return done.value.code, captured.out, captured.err
+
+
+def fingerprint(folder: Path) -> dict:
+    return {
+        str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory):
+    """A table of the exact 2×2 problem with 1 % noise, an unused text column, a missing cell, and errors."""
+    path = tmp_path_factory.mktemp("data") / "levels.csv"
+    rng = np.random.default_rng(0)
+    c = np.linspace(0, 2, 9)
+    e0, e1 = -0.5 * np.sqrt(1 + c**2), 0.5 * np.sqrt(1 + c**2)
+    with path.open("w") as file:
+        file.write("c,E0,E1,s,note\n")
+        for i, x in enumerate(c):
+            top = "" if i == 3 else repr(float(e1[i] + 0.01 * rng.normal()))
+            file.write(f"{float(x)!r},{float(e0[i] + 0.01 * rng.normal())!r},{top},0.01,run {i}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(levels, tmp_path_factory):
+    """A small finished run, its folder and its options."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ["fit", levels, "--controls", "c", "--outputs", "E0,E1", "--errors", "s,-", "--where", "c<=1.5",
+               *QUICK, "--at", "c=0:3:7", "--out", folder]  # fmt: skip
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(o) for o in options])
+    assert done.value.code == 0
+    return folder, options
+
+
+def test_run_folder_holds_the_contract(finished):
+    folder, _ = finished
+    names = {p.name for p in folder.iterdir()}
+    assert names == {"posterior.nc", "bands.csv", "bands.png", "report.html", "summary.json", "options.json"}
+    with (folder / "bands.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "c",
+        "output",
+        "kind",
+        "mean",
+        "sd",
+        "q05",
+        "q25",
+        "q50",
+        "q75",
+        "q95",
+        "extrapolated",
+    ]
+    assert len(rows) == 7 * 2 * 2
+    assert {r["kind"] for r in rows} == {"latent", "predictive"}
+    assert {r["output"] for r in rows} == {"E0", "E1"}
+    assert all((r["extrapolated"] == "true") == (float(r["c"]) > 1.5) for r in rows)
+    for r in rows:
+        quantiles = [float(r[k]) for k in ("q05", "q25", "q50", "q75", "q95")]
+        assert quantiles == sorted(quantiles)
+        assert repr(float(r["mean"])) == r["mean"]
+    predictive = {(r["c"], r["output"]): float(r["sd"]) for r in rows if r["kind"] == "predictive"}
+    for r in rows:
+        if r["kind"] == "latent" and r["output"] == "E0":
+            # known errors of 0.01 belong to the measurement, not to the latent band
+            assert predictive[r["c"], "E0"] > float(r["sd"])
+
+
+def test_summary_has_the_keys(finished):
+    folder, _ = finished
+    facts = json.loads((folder / "summary.json").read_text())
+    assert list(facts) == ["status", "reasons", "max_rhat", "min_ess", "divergences", "sampler", "dim", "chains",
+                           "draws", "seconds", "sigma", "version"]  # fmt: skip
+    assert facts["status"] in ("ok", "suspect", "failed")
+    assert (facts["dim"], facts["chains"], facts["draws"], facts["sampler"]) == (2, 2, 60, "nuts")
+    assert set(facts["sigma"]) == {"E0", "E1"}
+    # 120 draws cannot give an effective sample size of 400: the status must say so.
+    assert facts["status"] != "ok"
+    assert any("effective sample size" in r for r in facts["reasons"])
+
+
+def test_strict_gives_three_and_resume_of_a_finished_run_changes_nothing(finished, capsys):
+    folder, options = finished
+    before = fingerprint(folder)
+    code, out, _ = run(capsys, *options, "--resume")
+    assert code == 0
+    assert "finished before" in out
+    assert run(capsys, *options, "--resume", "--strict")[0] == 3
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change", [["--seed", "1"], ["--dim", "3"], ["--outputs", "E1=E1,E0=E0"], ["--at", "c=0:3:8"]]
+)
+def test_resume_with_other_options_is_refused(finished, capsys, change):
+    folder, options = finished
+    before = fingerprint(folder)
+    code, _, err = run(capsys, *options, *change, "--resume")
+    assert code == 2
+    assert "other" in err
+    assert fingerprint(folder) == before
+
+
+def test_existing_run_is_left_alone(finished, capsys):
+    folder, options = finished
+    before = fingerprint(folder)
+    code, _, err = run(capsys, *options)
+    assert code == 2
+    assert "--resume" in err
+    assert fingerprint(folder) == before
+
+
+def test_predict_writes_bands_and_never_overwrites(finished, capsys, tmp_path):
+    folder, _ = finished
+    target = tmp_path / "bands.csv"
+    code, _, err = run(capsys, "predict", folder, "--at", "c=2.5", "--out", target)
+    assert code == 0
+    assert "SUSPECT" in err or "FAILED" in err
+    before = target.read_bytes()
+    assert len(before.splitlines()) == 1 + 4
+    code, _, err = run(capsys, "predict", folder, "--at", "c=2.5", "--out", target)
+    assert code == 2
+    assert target.read_bytes() == before
+    assert run(capsys, "predict", folder, "--at", "rest", "--out", tmp_path / "rest.csv")[0] == 0
+    assert len((tmp_path / "rest.csv").read_text().splitlines()) == 1 + 2 * 4
+    assert run(capsys, "predict", folder, "--at", "c=2.5", "--strict", "--out", tmp_path / "x.csv")[0] == 3
+
+
+def test_predictions_agree_with_the_run(finished, capsys, tmp_path):
+    folder, _ = finished
+    target = tmp_path / "again.csv"
+    assert run(capsys, "predict", folder, "--at", "c=0:3:7", "--out", target)[0] == 0
+    assert target.read_bytes() == (folder / "bands.csv").read_bytes()
+
+
+def test_report_prints_and_leaves_the_page(finished, capsys, tmp_path):
+    folder, _ = finished
+    before = fingerprint(folder)
+    code, out, _ = run(capsys, "report", folder)
+    assert code == 0
+    assert "status:" in out
+    assert fingerprint(folder) == before
+    page = tmp_path / "page.html"
+    assert run(capsys, "report", folder, "--out", page)[0] == 0
+    text = page.read_text()
+    assert "effective sample size" in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_long_table_and_rest(levels, capsys, tmp_path):
+    rows = list(csv.DictReader(levels.open()))
+    table = tmp_path / "long.csv"
+    with table.open("w") as file:
+        file.write("c,which,value\n")
+        for i, r in enumerate(rows):
+            which = "upper" if i % 2 else "lower"
+            value = r["E1"] if i % 2 else r["E0"]
+            file.write(f"{r['c']},{which},{value}\n")
+    code, _, err = run(
+        capsys, "fit", table, "--controls", "c", "--long", "which:value", "--outputs", "lower,upper",
+        "--where", "c<1.6", *QUICK, "--at", "rest", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0, err
+    with (tmp_path / "run" / "bands.csv").open(newline="") as file:
+        assert {float(r["c"]) for r in csv.DictReader(file)} == {1.75, 2.0}
+
+
+BAD = {
+    "missing column": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "x", "--outputs", "E0"], "x"),
+    "non-numeric cell": ("c,E0\n0,1\n1,abc\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
+    "empty file": ("", ["--controls", "c", "--outputs", "E0"], "empty"),
+    "duplicate header": ("c,E0,E0\n0,1,1\n1,2,2\n2,4,4\n", ["--controls", "c", "--outputs", "E0"], "twice"),
+    "fewer rows than outputs": ("c,E0,E1\n0,1,2\n", ["--controls", "c", "--outputs", "E0,E1"], "row"),
+    "NaN control": ("c,E0\n0,1\nnan,2\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
+    "infinite control": ("c,E0\n0,1\ninf,2\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
+    "negative error": (
+        "c,E0,s\n0,1,.1\n1,2,-.1\n2,4,.1\n", ["--controls", "c", "--outputs", "E0", "--errors", "s"], "line 3"),
+    "zero error": (
+        "c,E0,s\n0,1,.1\n1,2,0\n2,4,.1\n", ["--controls", "c", "--outputs", "E0", "--errors", "s"], "line 3"),
+    "error missing beside a value": (
+        "c,E0,s\n0,1,.1\n1,2,\n2,4,.1\n", ["--controls", "c", "--outputs", "E0", "--errors", "s"], "line 3"),
+    "constant control": ("c,E0\n1,1\n1,2\n1,4\n", ["--controls", "c", "--outputs", "E0"], "c"),
+    "all-missing output": ("c,E0,E1\n0,1,\n1,2,\n2,4,\n", ["--controls", "c", "--outputs", "E0,E1"], "E1"),
+    "n too small": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=E3", "--dim", "3"], "dim"),
+    "expression": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=E1+E0"], "does not parse"),
+    "amplitude": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=<0|A|1>"], "phase"),
+    "column twice": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0,E0=E1"], "twice"),
+    "grid": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--at", "c=0..3"], "--at"),
+    "grid misses a control": (
+        "c,d,E0\n0,1,1\n1,0,2\n2,4,4\n", ["--controls", "c,d", "--outputs", "E0", "--at", "c=0:3:4"], "d"),
+    "ragged row": ("c,E0\n0,1\n1,2,3\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
+    "where": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c !! 2"], "--where"),
+    "where selects nothing": (
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c>9"], "--where"),
+    "rest without where": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--at", "rest"], "rest"),
+    "basis": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "spline"], "basis"),
+    "inverse at zero": (
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "inverse:1"], "finite"),
+    "manifold": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--sampler", "manifold"], "not built"),
+    "too few draws": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--draws", "0"], "draws"),
+    "unknown option": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--bogus"], "--bogus"),
+    "no errors and no floor": (
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--floor", "0"], "floor"),
+    "reserved name": ("mean,E0\n0,1\n1,2\n2,4\n", ["--controls", "mean", "--outputs", "E0"], "mean"),
+    "long without value": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--long", "c"], "--long"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(case, capsys, tmp_path):
+    text, options, word = BAD[case]
+    table = tmp_path / "data.csv"
+    table.write_text(text)
+    code, _, err = run(capsys, "fit", table, *options, "--out", tmp_path / "run")
+    assert code == 2, err
+    assert len(err.strip().splitlines()) == 1
+    assert word in err
+    assert not (tmp_path / "run").exists()
+    assert table.read_text() == text
+
+
+def test_unwritable_run_folder(levels, capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, _, err = run(
+        capsys,
+        "fit",
+        levels,
+        "--controls",
+        "c",
+        "--outputs",
+        "E0",
+        *QUICK,
+        "--out",
+        tmp_path / "file" / "run",
+    )
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["truncated", "foreign", "netcdf of another", "missing"])
+def test_bad_posterior_file(finished, capsys, tmp_path, kind):
+    folder, _ = finished
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    path = run_folder / "posterior.nc"
+    if kind == "truncated":
+        whole = (folder / "posterior.nc").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "foreign":
+        path.write_bytes(b"not a netCDF file")
+    elif kind == "netcdf of another":
+        import xarray as xr
+
+        xr.Dataset({"a": ("x", [1.0, 2.0])}).to_netcdf(path, engine="h5netcdf")
+    before = fingerprint(run_folder)
+    for command in (
+        ["predict", run_folder, "--at", "c=1", "--out", tmp_path / "b.csv"],
+        ["report", run_folder],
+    ):
+        code, _, err = run(capsys, *command)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1
+        assert "posterior.nc" in err
+    assert fingerprint(run_folder) == before
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path):
+    """A run killed in its middle and resumed gives the bands of an uninterrupted one."""
+    options = ["fit", str(levels), "--controls", "c", "--outputs", "E0,E1", "--dim", "3", "--chains", "2",
+               "--warmup", "300", "--draws", "600", "--at", "c=0:3:4"]  # fmt: skip
+    command = [sys.executable, "-m", "bayes_pmm", *options]
+    environment = dict(os.environ)
+    whole = tmp_path / "whole"
+    subprocess.run([*command, "--out", str(whole)], check=True, env=environment, capture_output=True)
+    killed = tmp_path / "killed"
+    with subprocess.Popen(
+        [*command, "--out", str(killed)], env=environment, stderr=subprocess.PIPE
+    ) as process:
+        while process.poll() is None and not list(killed.glob("checkpoint/chain_*.npz")):
+            pass
+        process.kill()
+    assert not (killed / "summary.json").exists(), "it finished before it was killed: make it longer"
+    subprocess.run(
+        [*command, "--out", str(killed), "--resume"], check=True, env=environment, capture_output=True
+    )
+    assert (killed / "bands.csv").read_bytes() == (whole / "bands.csv").read_bytes()
+
+
+def test_demo_makes_a_new_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "NUTS", lambda **_: __import__("bayes_pmm").NUTS(chains=2, warmup=50, draws=20))
+    code, out, err = run(capsys, "demo")
+    assert code == 0
+    assert "exact" in out
+    assert "FAILED" in err or "SUSPECT" in err
+    assert (tmp_path / "bayes-pmm-demo-1" / "bands.csv").exists()
+    code, _, err = run(capsys, "demo", "--out", "bayes-pmm-demo-1")
+    assert code == 2
+
+
+def test_help_and_version(capsys):
+    assert run(capsys, "--help")[0] == 0
+    code, out, _ = run(capsys, "--version")
+    assert code == 0
+    assert "bayes-pmm" in out
+    for command in ("demo", "fit", "predict", "report"):
+        assert run(capsys, command, "--help")[0] == 0
+
+
+def test_problem_tables_feed_the_command_line():
+    """The exact problems' output expressions parse as --outputs."""
+    for name in problems.names():
+        outputs = problems.get(name).outputs
+        names, expressions = cli.parse_outputs_option(",".join(f"{k}={v}" for k, v in outputs.items()))
+        assert names == list(outputs)
+        assert len(expressions) == len(outputs)

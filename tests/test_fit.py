@@ -1,0 +1,227 @@
+"""The library from data to bands: kinds, noise, custom bases, errors, and what the status says."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bayes_pmm as bp
+from bayes_pmm.diagnostics import LIMITS, diagnose
+from bayes_pmm.inference import Draws, method_by_name
+from bayes_pmm.predict import QUANTILES
+
+SMALL = bp.NUTS(chains=2, warmup=150, draws=150)
+
+
+@pytest.fixture(scope="module")
+def two_level():
+    """Exact 2×2 problem with known errors on one output and a learned floor on both."""
+    problem = bp.problems.get("exceptional_point")
+    noisy = problem.dataset(noise=2e-2, seed=0)
+    names = noisy.output_names
+    data = bp.Dataset.from_columns(
+        {noisy.control_names[0]: noisy.controls[:, 0]},
+        {n: noisy.values[:, i] for i, n in enumerate(names)},
+        {names[0]: np.full(noisy.n_rows, 0.05)},
+    )
+    posterior = bp.Posterior(data, bp.PMM(tuple(problem.outputs.values()), dim=2))
+    return problem, bp.fit(posterior, SMALL, key=3, controls=problem.outside)
+
+
+def test_latent_and_predictive(two_level):
+    problem, fit = two_level
+    bands = fit.predict(problem.outside)
+    assert bands.mean["latent"].shape == problem.exact(problem.outside).shape
+    variance = {k: v**2 for k, v in bands.sd.items()}
+    # Predictive is latent plus the rms of the known errors; without known errors they are the same draws.
+    np.testing.assert_array_equal(variance["predictive"][:, 1], variance["latent"][:, 1])
+    added = variance["predictive"][:, 0] - variance["latent"][:, 0]
+    n = fit.draws.sites["floor"][..., 0].size
+    # var(X + e) - var(X) has relative Monte Carlo error of order sqrt(2/n) and a cross term.
+    error = 0.05**2 * np.sqrt(2 / n) + 2 * 0.05 * bands.sd["latent"][:, 0] / np.sqrt(n)
+    assert np.all(np.abs(added - 0.05**2) < 4 * error)
+
+
+def test_latent_is_model_plus_floor(two_level):
+    problem, fit = two_level
+    model, latent = fit.sample(problem.outside, "model"), fit.sample(problem.outside, "latent")
+    standardised = (latent - model) / fit.draws.sites["floor"][:, :, None, :]
+    # Independent standard normals.
+    n = standardised.size
+    assert abs(standardised.mean()) < 4 / np.sqrt(n)
+    assert abs(standardised.var() - 1) < 4 * np.sqrt(2 / n)
+
+
+def test_bands_are_quantiles_of_the_joint_draws(two_level):
+    problem, fit = two_level
+    bands, draws = fit.predict(problem.outside), fit.sample(problem.outside)
+    np.testing.assert_allclose(
+        bands.quantiles["latent"], np.quantile(draws.reshape(-1, *draws.shape[2:]), QUANTILES, axis=0)
+    )
+    covariance = fit.covariance(problem.outside)
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), bands.sd["latent"].ravel(), rtol=1e-12)
+    with pytest.raises(bp.InputError, match="not stored"):
+        bands.quantile(0.5001)
+    assert list(bands.to_dataframe().columns) == list(bands.columns)
+
+
+def test_blocks_of_controls_do_not_matter(two_level):
+    _, fit = two_level
+    many = np.linspace(-3, 3, 300)
+    whole = fit.sample(many, "model")
+    np.testing.assert_allclose(whole[:, :, 290:], fit.sample(many[290:], "model"), rtol=1e-12, atol=1e-12)
+
+
+def test_same_key_same_fit_other_key_another(two_level):
+    problem, fit = two_level
+    again = bp.fit(fit.posterior, SMALL, key=3)
+    np.testing.assert_array_equal(again.draws.sites["gaps"], fit.draws.sites["gaps"])
+    other = bp.fit(fit.posterior, SMALL, key=4)
+    assert not np.array_equal(other.draws.sites["gaps"], fit.draws.sites["gaps"])
+    np.testing.assert_array_equal(
+        fit.predict(problem.outside).mean["latent"], fit.predict(problem.outside).mean["latent"]
+    )
+
+
+@pytest.mark.parametrize("controls", [[[0.0, 1.0]], [], [[np.nan]], [[np.inf]]])
+def test_bad_controls(two_level, controls):
+    _, fit = two_level
+    with pytest.raises(bp.InputError):
+        fit.predict(controls)
+
+
+def test_unknown_names(two_level):
+    problem, fit = two_level
+    with pytest.raises(bp.InputError, match="latent, predictive or model"):
+        fit.sample(problem.outside, "both")
+    with pytest.raises(bp.InputError, match="not built yet"):
+        method_by_name("manifold")
+    with pytest.raises(bp.InputError, match="unknown"):
+        method_by_name("gibbs")
+    with pytest.raises(bp.InputError, match="one output per column"):
+        bp.Posterior(fit.posterior.data, bp.PMM(["E0"]))
+
+
+def test_custom_basis_is_asked_for_when_loading(tmp_path):
+    basis = bp.Custom(lambda c: jnp.concatenate([jnp.ones_like(c), jnp.exp(c)], axis=1), name="exponential")
+    c = np.linspace(0, 1, 8)
+    rng = np.random.default_rng(0)
+    data = bp.Dataset.from_columns({"c": c}, {"E0": 1 - np.exp(c) + 0.02 * rng.normal(size=8)})
+    fit = bp.fit(bp.Posterior(data, bp.PMM(["E0"], dim=1, basis=basis)), SMALL, key=0)
+    # A 1×1 model in the right basis is a straight line in exp(c): it extrapolates.
+    band, exact = fit.predict([1.3]), 1 - np.exp(1.3)
+    assert abs(band.mean["latent"][0, 0] - exact) < 4 * band.sd["latent"][0, 0]
+    fit.save(tmp_path / "fit.nc")
+    with pytest.raises(bp.InputError, match="basis"):
+        bp.load(tmp_path / "fit.nc")
+    again = bp.load(tmp_path / "fit.nc", basis=basis)
+    np.testing.assert_array_equal(again.predict([1.3]).mean["latent"], band.mean["latent"])
+
+
+@pytest.mark.parametrize("field", ["real", "complex"])
+def test_two_controls_several_kinds_of_output(field):
+    rng = np.random.default_rng(1)
+    c = rng.uniform(-1, 1, (14, 2))
+    symmetric = lambda: (lambda a: a + a.T)(rng.normal(size=(2, 2)))  # noqa: E731
+    H0, H1, H2, A = (symmetric() for _ in range(4))
+    w, V = np.linalg.eigh(H0 + c[:, :1, None] * H1 + c[:, 1:, None] * H2)
+    a = np.einsum("nik,ij,njl->nkl", V, A, V)
+    columns = {
+        "E0": w[:, 0],
+        "top": w[:, 1],
+        "line": w[:, 1] - w[:, 0],
+        "A0": a[:, 0, 0],
+        "B": a[:, 0, 1] ** 2,
+    }
+    noisy = {k: v + 0.02 * v.std() * rng.normal(size=14) for k, v in columns.items()}
+    data = bp.Dataset.from_columns({"x": c[:, 0], "y": c[:, 1]}, noisy)
+    pmm = bp.PMM(["E0", "E[-1]", "E1-E0", "<0|A|0>", "|<0|A|1>|^2"], dim=2, field=field)
+    fit = bp.fit(bp.Posterior(data, pmm), bp.NUTS(chains=2, warmup=300, draws=100), key=0)
+    r = (data.values - fit.sample(c, "model").reshape(-1, 14, 5).mean(0)) / np.std(data.values, axis=0)
+    # The exact matrices are in the model: the residual is the noise of 2 %.
+    assert np.sqrt(np.mean(r**2)) < 0.03
+    assert set(fit.draws.sites) >= {"scale", "anchor", "gaps", "shift", "floor"}
+
+
+def test_float32_is_warned_about():
+    data = bp.Dataset.from_columns({"c": [0.0, 1.0, 2.0, 3.0]}, {"E0": [0.0, -1.0, -2.1, -2.9]})
+    posterior = bp.Posterior(data, bp.PMM(["E0"], dim=1))
+    with jax.enable_x64(False), pytest.warns(UserWarning, match="float32"):
+        bp.fit(posterior, bp.NUTS(chains=1, warmup=5, draws=4, starts=bp.AnnealedStarts(candidates=4)), key=0)
+
+
+def test_importing_flips_no_flag():
+    import subprocess
+    import sys
+
+    code = "import jax, bayes_pmm; assert not jax.config.jax_enable_x64; assert not jax.config.jax_compilation_cache_dir"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+class TestStatus:
+    """`diagnose` on made-up draws."""
+
+    rng = np.random.default_rng(0)
+    good = rng.normal(size=(4, 1000, 2, 1))
+    fine = {"diverging": np.zeros((4, 1000), bool)}
+
+    def status(self, outputs, stats=None, **info):
+        return diagnose(Draws({}, self.fine if stats is None else stats, info), outputs)
+
+    def test_ok(self):
+        d = self.status(self.good)
+        assert d.status == "ok"
+        assert d.reasons == ()
+        assert d.max_rhat < LIMITS.rhat
+        assert d.min_ess > LIMITS.ess
+
+    def test_one_stuck_chain_is_not_ok(self):
+        outputs = self.good.copy()
+        outputs[0] += 0.3
+        assert self.status(outputs).status == "suspect"
+        outputs[0] += 5
+        assert self.status(outputs).status == "failed"
+
+    def test_a_disagreement_in_one_output_only(self):
+        outputs = self.good.copy()
+        outputs[0, :, 1] += 5
+        assert self.status(outputs).status == "failed"
+
+    def test_small_samples(self):
+        assert self.status(self.good[:, :60]).status == "suspect"
+
+    def test_divergences(self):
+        diverging = np.zeros((4, 1000), bool)
+        diverging[:, :20] = True
+        d = self.status(self.good, {"diverging": diverging})
+        assert d.status == "suspect"
+        assert d.divergences == 80
+
+    def test_not_finite(self):
+        outputs = self.good.copy()
+        outputs[0, 0, 0, 0] = np.nan
+        assert self.status(outputs).status == "failed"
+
+    @pytest.mark.parametrize(
+        ("k", "status"), [(0.3, "ok"), (0.8, "suspect"), (1.3, "failed"), (np.nan, "failed")]
+    )
+    def test_pareto_k(self, k, status):
+        assert self.status(self.good, {}, pareto_k=k).status == status
+
+    def test_close_basins(self):
+        basins = [{"count": 9, "misfit": 1.0, "log_evidence": e} for e in (10.0, 9.0, -50.0)]
+        d = self.status(self.good, basins=basins)
+        assert d.status == "suspect"
+        assert "2 basins" in d.reasons[0]
+
+
+def test_spread_out_fit_is_quiet_off_the_terminal(two_level, capfd):
+    _, fit = two_level
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        bp.fit(
+            fit.posterior, bp.NUTS(chains=1, warmup=5, draws=4, starts=bp.AnnealedStarts(candidates=4)), key=0
+        )
+    assert capfd.readouterr() == ("", "")

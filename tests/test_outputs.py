@@ -1,0 +1,126 @@
+"""Expressions of outputs, the levels that they need, and their values; what a PMM refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from bayes_pmm import hermitian, outputs
+from bayes_pmm.errors import InputError
+from bayes_pmm.model import PMM, default_dim
+from bayes_pmm.outputs import Difference, Expectation, Level, Transition, as_outputs, parse_output
+
+GOOD = {
+    "E0": Level(0),
+    "E12": Level(12),
+    " E2 ": Level(2),
+    "E[3]": Level(3),
+    "E[-1]": Level(-1),
+    "E[ -2 ]": Level(-2),
+    "E1-E0": Difference(1, 0),
+    "E1 - E[-1]": Difference(1, -1),
+    "E0-E1": Difference(0, 1),
+    "<0|A|0>": Expectation("A", 0),
+    "< -1 | dipole_x2 | -1 >": Expectation("dipole_x2", -1),
+    "|<0|A|1>|^2": Transition("A", 0, 1),
+    "|<2|_q|-1>|**2": Transition("_q", 2, -1),
+    "| < 0 | A | 1 > | ^ 2": Transition("A", 0, 1),
+}
+BAD = {
+    "": "does not parse",
+    "E": "does not parse",
+    "e0": "does not parse",
+    "E-1": "does not parse",
+    "E[1.5]": "does not parse",
+    "E0+E1": "does not parse",
+    "E1-E0-E2": "does not parse",
+    "2*E0": "does not parse",
+    "<0|A>": "does not parse",
+    "<0|1A|0>": "does not parse",
+    "<0|A|0>^2": "does not parse",
+    "|<0|A|1>|": "does not parse",
+    "|<0|A|1>|^3": "does not parse",
+    "E1-E1": "use two levels",
+    "E2-E[2]": "use two levels",
+    "<0|A|1>": r"use \|<0\|A\|1>\|\^2",
+    "|<1|A|1>|^2": r"use the expectation value <1\|A\|1>",
+}
+
+
+@pytest.mark.parametrize(("text", "output"), GOOD.items(), ids=GOOD.keys())
+def test_good_expressions(text, output):
+    assert parse_output(text) == output
+    assert parse_output(str(output)) == output
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.items(), ids=BAD.keys())
+def test_bad_expressions(text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        parse_output(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_of_outputs():
+    assert as_outputs("E0") == (Level(0),)
+    assert as_outputs(["E0", Level(1)]) == (Level(0), Level(1))
+    names = outputs.operators(as_outputs(["<0|B|0>", "E0", "|<0|A|1>|^2", "<1|B|1>"]))
+    assert names == ("B", "A")
+
+
+@pytest.mark.parametrize(
+    ("expressions", "dim"),
+    [
+        (["E0"], 1),
+        (["E[-1]"], 1),
+        (["E[-3]", "E1"], 3),
+        (["E1-E0"], 2),
+        (["E4-E0", "E0"], 5),
+        (["<2|A|2>"], 3),
+        (["|<0|A|3>|^2"], 4),
+        (["|<-5|A|0>|^2"], 5),
+    ],
+)
+def test_dimension_that_has_all_levels(expressions, dim):
+    assert outputs.minimum_dim(as_outputs(expressions)) == dim
+    assert PMM(expressions, dim=dim).dim == dim
+    assert PMM(expressions).dim == default_dim(as_outputs(expressions)) > dim
+    with pytest.raises(InputError, match=f"need dim >= {dim}"):
+        PMM(expressions, dim=dim - 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"outputs": []}, "no outputs"),
+        ({"outputs": ["E0"], "field": "quaternion"}, "field 'quaternion' is unknown"),
+        ({"outputs": ["E3"], "dim": 3}, "dim = 3 has no such level"),
+        ({"outputs": ["E0", "nonsense"]}, "does not parse"),
+    ],
+)
+def test_a_bad_model_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message) as caught:
+        PMM(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", hermitian.FIELDS)
+def test_values_against_numpy(field):
+    rng = np.random.default_rng(0)
+    matrices = np.asarray(hermitian.to_matrix(rng.normal(size=(5, hermitian.size(4, field))), 4, field))
+    primary, A, B = matrices[:3], matrices[3], matrices[4]
+    phi = rng.normal(size=(6, 3))
+    expressions = ["E0", "E[-1]", "E2-E[-4]", "<1|A|1>", "<-1|B|-1>", "|<0|A|1>|^2", "|<-1|B|2>|^2"]
+    pmm = PMM(expressions, dim=4, field=field)
+    assert pmm.operators == ("A", "B")
+    found = jax.jit(pmm.evaluate)(primary, {"A": A, "B": B}, phi)
+    assert found.shape == (6, 7)
+    assert found.dtype == np.float64
+    for row, coefficients in zip(found, phi, strict=True):
+        w, V = np.linalg.eigh(sum(f * M for f, M in zip(coefficients, primary, strict=True)))
+        a, b = V.conj().T @ A @ V, V.conj().T @ B @ V
+        expected = [w[0], w[3], w[2] - w[0], a[1, 1].real, b[3, 3].real, abs(a[0, 1]) ** 2, abs(b[3, 2]) ** 2]
+        np.testing.assert_allclose(row, expected, atol=1e-12)
+
+
+def test_levels_alone_need_no_vectors():
+    assert not any(o.needs_vectors for o in as_outputs(["E0", "E1-E0"]))
+    assert all(o.needs_vectors for o in as_outputs(["<0|A|0>", "|<0|A|1>|^2"]))

@@ -1,0 +1,245 @@
+"""Sites to matrices and back, the distributions, and the invariance of the ensemble."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro import handlers
+from numpyro.infer.util import log_density
+from scipy import integrate, stats
+
+from bayes_pmm import gauge, hermitian
+from bayes_pmm.errors import InputError
+from bayes_pmm.priors import GapEnsemble, MatrixPrior, Modulus, Prior
+
+fields = pytest.mark.parametrize("field", hermitian.FIELDS)
+SHAPES = [(1, 1, 0), (1, 2, 1), (2, 1, 0), (2, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 1), (3, 3, 1)]
+SHAPES += [(5, 2, 0), (5, 2, 2)]
+shapes = pytest.mark.parametrize(("n", "n_primary", "n_secondary"), SHAPES)
+
+
+def ensemble(rng, n, field, count):
+    return np.asarray(hermitian.to_matrix(rng.normal(size=(count, hermitian.size(n, field))), n, field))
+
+
+def outputs(matrices, n_primary, x):
+    """Levels, and moduli of all elements of the secondary matrices, at controls x; by NumPy."""
+    phi = np.concatenate([np.ones((len(x), 1)), x[:, : n_primary - 1]], axis=1)
+    w, V = np.linalg.eigh(np.einsum("cl,lij->cij", phi, matrices[:n_primary]))
+    A = np.einsum("cia,kij,cjb->ckab", V.conj(), matrices[n_primary:], V)
+    return w, np.abs(A), np.diagonal(A, axis1=-2, axis2=-1).real
+
+
+def drawn(prior, key):
+    with handlers.seed(rng_seed=key), handlers.trace() as trace:
+        matrices = prior.sample()
+    return matrices, {k: v["value"] for k, v in trace.items() if v["type"] == "sample"}
+
+
+class TestRoundTrip:
+    @fields
+    @shapes
+    @pytest.mark.parametrize("kind", ["reference", "none"])
+    def test_matrices_to_sites_to_matrices(self, n, n_primary, n_secondary, field, kind):
+        rng = np.random.default_rng(n)
+        prior = MatrixPrior(Prior(gauge=kind), n, field, n_primary, n_secondary, anchor=n // 2)
+        matrices = ensemble(rng, n, field, prior.n_matrices)
+        scale = jnp.ones(prior.n_matrices)
+        both = jax.jit(lambda m: (prior.sites(m, scale), prior.assemble(prior.sites(m, scale))))
+        sites, again = both(matrices)
+        x = rng.normal(size=(4, 3))
+        found, expected = outputs(np.asarray(again), n_primary, x), outputs(matrices, n_primary, x)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-11)
+        if kind == "none":
+            np.testing.assert_allclose(again, matrices, atol=1e-13)
+        else:
+            count = sum(np.size(v) for k, v in sites.items() if k != "scale")
+            flat = {"real": n * (n - 1) // 2, "complex": n * (n - 1)}[field]
+            # With one matrix there is nothing to fix phases on, and none is sampled.
+            total = prior.n_matrices * hermitian.size(n, field)
+            assert count == (n if prior.n_matrices == 1 else total - flat - (field == "complex") * (n - 1))
+
+    @fields
+    @shapes
+    def test_sites_of_a_draw_are_its_own(self, n, n_primary, n_secondary, field):
+        prior = MatrixPrior(Prior(), n, field, n_primary, n_secondary, anchor=n - 1)
+        matrices, sites = jax.jit(lambda key: drawn(prior, key))(jax.random.key(1))
+        again = jax.jit(prior.sites)(matrices, sites["scale"])
+        assert again.keys() == sites.keys()
+        for name in ("scale", "anchor", "gaps", "shift", "diagonal", "first_modulus"):
+            if name in sites:
+                np.testing.assert_allclose(again[name], sites[name], rtol=1e-8, atol=1e-10)
+        for name in ("offdiagonal", "first_offdiagonal"):
+            if name in sites:
+                np.testing.assert_allclose(np.abs(again[name]), np.abs(sites[name]), atol=1e-10)
+
+    @fields
+    def test_equal_levels_keep_a_finite_density(self, field):
+        prior = MatrixPrior(Prior(), 3, field, 2)
+        matrices = np.stack([np.diag([1.0, 1.0, 2.0]), np.diag([0.0, 1.0, 2.0])])
+        sites = prior.sites(jnp.asarray(matrices), jnp.ones(2))
+        assert np.isfinite(log_density(prior.sample, (), {}, sites)[0])
+
+
+class TestScales:
+    def test_all_learned(self):
+        prior = Prior(scale_median=2, scale_spread=0.3, secondary_median=5, secondary_spread=0.6)
+        _, sites = drawn(MatrixPrior(prior, 2, "real", 2, 1), jax.random.key(0))
+        assert sites["scale"].shape == (3,)
+        medians, spreads = MatrixPrior(prior, 2, "real", 2, 1).hyperparameters()
+        np.testing.assert_array_equal(medians, [2, 2, 5])
+        np.testing.assert_array_equal(spreads, [0.3, 0.3, 0.6])
+
+    @pytest.mark.parametrize(
+        ("primary", "secondary", "site"), [(0.0, 0.5, "free_scale"), (0.5, 0.0, "free_scale"), (0, 0, None)]
+    )
+    def test_fixed(self, primary, secondary, site):
+        prior = MatrixPrior(Prior(scale_spread=primary, secondary_spread=secondary), 2, "real", 2, 1)
+        with handlers.seed(rng_seed=0), handlers.trace() as trace:
+            matrices = prior.sample()
+        scale = trace["scale"]["value"]
+        assert trace["scale"]["type"] == "deterministic"
+        np.testing.assert_array_equal(np.asarray(scale == 2.0), [primary == 0] * 2 + [secondary == 0])
+        sites = prior.sites(matrices, scale)
+        names = {k for k, v in trace.items() if v["type"] == "sample"}
+        assert names == sites.keys()
+        assert (site in names) if site else ("free_scale" not in names)
+        if site:
+            np.testing.assert_array_equal(sites[site], trace[site]["value"])
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"scale_median": 0.0},
+            {"secondary_median": -1.0},
+            {"shift_sd": 0.0},
+            {"scale_spread": -0.1},
+            {"secondary_spread": -0.1},
+            {"gauge": "landau"},
+        ],
+    )
+    def test_bad_hyperparameters_are_refused(self, options):
+        with pytest.raises(InputError, match=r"^prior: [^\n]*$"):
+            Prior(**options)
+
+
+class TestDistributions:
+    def test_modulus_is_that_of_a_complex_normal(self):
+        r = np.linspace(0.01, 4, 20)
+        np.testing.assert_allclose(
+            Modulus(0.7).log_prob(jnp.asarray(r)),
+            stats.rayleigh(scale=0.7 / np.sqrt(2)).logpdf(r),
+            rtol=1e-12,
+        )
+        draws = np.asarray(Modulus(0.7).sample(jax.random.key(0), (20_000,)))
+        assert stats.kstest(draws, stats.rayleigh(scale=0.7 / np.sqrt(2)).cdf).pvalue > 1e-3
+        assert stats.kstest(draws, stats.halfnorm(scale=0.7).cdf).pvalue < 1e-9
+
+    @pytest.mark.parametrize(
+        ("field", "surmise"),
+        [("real", stats.rayleigh(scale=2 * 0.7)), ("complex", stats.maxwell(scale=np.sqrt(2) * 0.7))],
+    )
+    def test_gaps_drawn_and_their_density(self, field, surmise):
+        ensemble_gap = GapEnsemble(0.7, 2, field)
+        draws = np.asarray(ensemble_gap.sample(jax.random.key(0), (20_000,)))
+        assert draws.shape == (20_000, 1)
+        assert stats.kstest(draws[:, 0], surmise.cdf).pvalue > 1e-3
+        g = np.linspace(0.1, 4, 20)
+        np.testing.assert_allclose(
+            ensemble_gap.log_prob(jnp.asarray(g[:, None])), surmise.logpdf(g), rtol=1e-12
+        )
+
+    @fields
+    def test_a_missing_power_of_the_scale_would_show(self, field):
+        """The density is normalised at each τ; without τ^(−βn(n−1)/2) its integral grows with τ."""
+        node, weight = np.polynomial.legendre.leggauss(60)
+        for tau in (0.5, 2.0):
+            g, w = 12 * tau * (node + 1), 12 * tau * weight
+            gaps = np.stack(np.broadcast_arrays(g[:, None], g), axis=-1)
+            log_p = np.asarray(GapEnsemble(tau, 3, field).log_prob(jnp.asarray(gaps)))
+            assert np.einsum("i,j,ij->", w, w, np.exp(log_p)) == pytest.approx(1, abs=1e-7)
+            power = {"real": 3, "complex": 6}[field]
+            without = np.exp(log_p + power * np.log(tau))
+            assert np.einsum("i,j,ij->", w, w, without) == pytest.approx(tau**power, rel=1e-7)
+
+
+class TestEnsemble:
+    @fields
+    def test_density_without_gauge_is_invariant(self, field):
+        rng = np.random.default_rng(0)
+        prior = MatrixPrior(Prior(gauge="none"), 3, field, 2, 1)
+        matrices = ensemble(rng, 3, field, 3)
+        scale = jnp.array([0.5, 1.0, 2.0])
+        density = jax.jit(lambda m: log_density(prior.sample, (), {}, prior.sites(m, scale))[0])
+        Z = rng.normal(size=(3, 3)) + (1j * rng.normal(size=(3, 3)) if field == "complex" else 0)
+        V = np.linalg.qr(Z)[0]
+        before = float(density(matrices))
+        assert float(density(V @ matrices @ V.conj().T)) == pytest.approx(before, abs=1e-10)
+        matrices[1] = V @ matrices[1] @ V.conj().T
+        assert float(density(matrices)) == pytest.approx(before, abs=1e-10)
+        matrices[1] *= 1.1
+        assert abs(float(density(matrices)) - before) > 1e-3
+
+    @fields
+    @pytest.mark.parametrize("kind", ["reference", "none"])
+    def test_second_moments(self, field, kind):
+        """Diagonal and off-diagonal variances, trace with the shift added."""
+        tau, v, n, size = 1.5, 0.8**2, 3, 20_000
+        prior = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.8, gauge=kind)
+        keys = jax.random.split(jax.random.key(2), size)
+        sample = jax.jit(jax.vmap(lambda key: drawn(MatrixPrior(prior, n, field, 2), key)[0]))
+        M = np.asarray(sample(keys))
+        s2 = {"real": 2.0, "complex": 1.0}[field] * tau**2
+        quantities = {
+            "trace": (np.trace(M, axis1=2, axis2=3).real ** 2, n * s2 + n**2 * v),
+            "norm": (
+                np.sum(np.abs(M) ** 2, axis=(2, 3)),
+                n * (s2 + v) + n * (n - 1) * tau**2,
+            ),
+        }
+        for x, expected in quantities.values():
+            error = x.std(0) / np.sqrt(size)
+            assert np.all(np.abs(x.mean(0) - expected) < 4 * error)
+        other = np.abs(M[:, 1][:, *np.triu_indices(n, 1)]) ** 2
+        assert np.all(np.abs(other.mean(0) - tau**2) < 4 * other.std(0) / np.sqrt(size))
+
+    @fields
+    def test_the_plain_ensemble_brought_into_the_gauge_is_the_gauges_own(self, field):
+        """Site by site, up to the signs that remain."""
+        size = 8_000
+        fixed, plain = (MatrixPrior(Prior(gauge=g), 3, field, 2, 1, anchor=1) for g in ("reference", "none"))
+        keys = jax.random.split(jax.random.key(3), 2 * size)
+
+        def brought(key):
+            matrices, sites = drawn(plain, key)
+            return fixed.sites(matrices, sites["scale"])
+
+        a = jax.jit(jax.vmap(lambda key: drawn(fixed, key)[1]))(keys[:size])
+        b = jax.jit(jax.vmap(brought))(keys[size:])
+        assert a.keys() == b.keys()
+        flat = [np.abs(np.concatenate([np.reshape(x[k], (size, -1)) for k in sorted(a)], 1)) for x in (a, b)]
+        p = [stats.ks_2samp(x, y, method="asymp").pvalue for x, y in zip(flat[0].T, flat[1].T, strict=True)]
+        assert min(p) * len(p) > 0.01
+
+
+def test_anchor_is_the_level_it_names():
+    for anchor in range(3):
+        prior = MatrixPrior(Prior(), 3, "real", 1, anchor=anchor)
+        matrices, sites = drawn(prior, jax.random.key(anchor))
+        assert float(matrices[0, anchor, anchor]) == pytest.approx(float(sites["anchor"]))
+
+
+def test_one_level_density_integrates_to_one():
+    prior = MatrixPrior(Prior(scale_spread=0.0), 1, "real", 1)
+    density = jax.jit(lambda x: log_density(prior.sample, (), {}, {"anchor": x})[0])
+    total = integrate.quad(lambda x: float(jnp.exp(density(x))), -60, 60)[0]
+    assert total == pytest.approx(1, abs=1e-8)
+
+
+def test_levels_from_gaps_agree_with_the_assembled_reference():
+    prior = MatrixPrior(Prior(), 4, "real", 1, anchor=2)
+    matrices, sites = drawn(prior, jax.random.key(0))
+    levels = np.diagonal(np.asarray(matrices[0]))
+    np.testing.assert_allclose(np.diff(levels), sites["gaps"], rtol=1e-12)
+    np.testing.assert_allclose(levels - levels.mean(), gauge.levels_from_gaps(sites["gaps"]), atol=1e-12)
