@@ -136,6 +136,7 @@ def sbc(
     n_ranks: int = 100,
     warmup: int = 500,
     draws: int = 990,
+    rounds: int = 8,
     target_accept: float = 0.9,
     max_tree_depth: int = 8,
     generator: Posterior | None = None,
@@ -167,6 +168,10 @@ def sbc(
         Number of values of the rank: 0 to the number of kept draws, n_ranks − 1.
     warmup, draws : int
         NUTS draws to adapt with, and to be thinned evenly to n_ranks − 1.
+    rounds : int
+        A chain goes on for up to ``rounds`` times ``draws``, until the effective sample size of every ranked
+        quantity is n_ranks − 1: in the mean over data sets is not enough, since correlated draws in a few of
+        them pile up ranks at both ends (Talts et al., algorithm 2).
     target_accept : float
     max_tree_depth : int
         Lower than elsewhere: truncated trees are still exact, and ``thinned_enough`` tells if too slow.
@@ -183,10 +188,10 @@ def sbc(
         ``arviz_plots.plot_ecdf_pit`` takes: ``output`` (chain, draw, sbc_id) with coordinates ``sbc_output``
         (name), ``controls`` (sbc_id, control), ``added`` (true at ``controls``); ``floor`` (chain, draw,
         floor_id), ``scale`` (chain, draw, scale_id), ``log_likelihood`` (chain, draw).
-        Group ``sbc_stats`` (draw): ``ess`` (draw, quantity) before thinning, ``divergences``, ``n_steps``,
-        ``acceptance_rate``. Attributes: ``n_ranks``, ``thin``, ``warmup``, ``draws``; ``ess_mean``, the mean
-        over data sets for the worst quantity; ``thinned_enough``, 1 if that is at least the number of kept
-        draws, so that ranks are those of nearly independent draws, else increase ``draws``.
+        Group ``sbc_stats`` (draw): ``ess`` (draw, quantity) before thinning, ``draws``, ``divergences``,
+        ``n_steps``, ``acceptance_rate``. Attributes: ``n_ranks``, ``warmup``; ``ess_mean``, the mean over data
+        sets for the worst quantity; ``ess_short``, the share of data sets in which some quantity's stayed below
+        n_ranks − 1; ``thinned_enough``, 1 if ``ess_mean`` is at least n_ranks − 1 and ``ess_short`` at most 5 %.
 
     Raises
     ------
@@ -200,10 +205,10 @@ def sbc(
     Talts et al., arXiv:1804.06788; Modrák et al., arXiv:2211.02383 (choice of the ranked quantities).
     """
     kept = n_ranks - 1
-    if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept:
+    if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept or rounds < 1:
         raise InputError(
-            f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws}: use at"
-            " least 1 data set, 1 warm-up draw, 2 ranks, and n_ranks - 1 draws"
+            f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws},"
+            f" rounds = {rounds}: use at least 1 data set, warm-up draw and round, 2 ranks, n_ranks - 1 draws"
         )
     if generator is not None and generator.data.values.shape != posterior.data.values.shape:
         raise InputError(
@@ -213,18 +218,32 @@ def sbc(
     thin = draws // kept
     total = thin * kept
     where = _ranked_controls(posterior, controls)
-    one, names = _simulation(
-        posterior, generator or posterior, where, warmup, total, target_accept, max_tree_depth
+    length = max(warmup, total)
+    start, advance, names = _simulation(
+        posterior, generator or posterior, where, warmup, length, target_accept, max_tree_depth
     )
     keys = jax.random.split(key, n_datasets)
-    compiled = jax.jit(one).lower(keys[0]).compile()
+    start = jax.jit(start).lower(keys[0]).compile()
+    advance = jax.jit(advance).lower(*start(keys[0])[1:], 1).compile()
 
     def run(i):
-        truth, values, sampler = jax.tree.map(np.asarray, compiled(keys[i]))
-        if not (np.isfinite(truth).all() and np.isfinite(values).all()):
-            raise BayesPMMError(f"data set {i}: a ranked quantity is not finite; narrow the prior's scales")
-        below = np.sum(values[thin - 1 :: thin] < truth[None], axis=0)
-        return below, effective_sample_size(values[None]), sampler
+        truth, state, y = start(keys[i])
+        truth, records = np.asarray(truth), []
+        state, _ = advance(state, y, warmup)
+        for _ in range(rounds):
+            state, record = advance(state, y, total)
+            records.append(jax.tree.map(lambda x: np.asarray(x[:total]), record))
+            values, *sampler = (np.concatenate(parts) for parts in zip(*records, strict=True))
+            if not (np.isfinite(truth).all() and np.isfinite(values).all()):
+                raise BayesPMMError(
+                    f"data set {i}: a ranked quantity is not finite; narrow the prior's scales"
+                )
+            # A quantity that never moved has no autocorrelation: the chain gave one draw of it.
+            ess = np.nan_to_num(effective_sample_size(values[None]), nan=1.0)
+            if ess.min() >= kept:
+                break
+        step = thin * len(records)
+        return np.sum(values[step - 1 :: step] < truth[None], axis=0), ess, len(values), *sampler
 
     results = [None] * n_datasets
     with ThreadPoolExecutor(max_workers=min(n_datasets, os.cpu_count() or 1)) as pool:
@@ -236,18 +255,20 @@ def sbc(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    below = np.stack([r[0] for r in results])
-    # A quantity that never moved has no autocorrelation: the chain gave one draw of it.
-    ess = np.nan_to_num(np.stack([r[1] for r in results]), nan=1.0)
-    sampler = {k: np.stack([r[2][k] for r in results]) for k in results[0][2]}
-    worst = float(ess.mean(axis=0).min())
+    below, ess, lengths = (np.stack(x) for x in list(zip(*results, strict=True))[:3])
+    sampler = {
+        "draws": lengths,
+        "divergences": np.array([r[3].sum() for r in results]),
+        "n_steps": np.array([r[4].mean() for r in results]),
+        "acceptance_rate": np.array([r[5].mean() for r in results]),
+    }
+    mean, short = float(ess.mean(axis=0).min()), float(np.mean(ess.min(axis=1) < kept))
     attrs = {
         "n_ranks": n_ranks,
-        "thin": thin,
         "warmup": warmup,
-        "draws": total,
-        "ess_mean": worst,
-        "thinned_enough": int(worst >= kept),
+        "ess_mean": mean,
+        "ess_short": short,
+        "thinned_enough": int(mean >= kept and short <= 0.05),
     }
     return _tree(posterior, below, ess, sampler, names, where, len(posterior.data.controls), attrs)
 
@@ -264,8 +285,12 @@ def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.nda
     return np.concatenate([trained, added])
 
 
-def _simulation(posterior, generator, where, warmup, total, target_accept, max_tree_depth):
-    """Map from a key to truth (R,), values (total, R), statistics of one data set; the quantities' sizes."""
+def _simulation(posterior, generator, where, warmup, length, target_accept, max_tree_depth):
+    """Functions of one data set, and the sizes of its R ranked quantities by name.
+
+    ``start``: key -> truth (R,), state at the truth, data. ``advance``: state, data, count -> state after
+    ``count`` <= ``length`` draws and their records (values (length, R), divergence, steps, acceptance).
+    """
     c, observed, error = (jnp.asarray(a) for a in posterior.training)
     missing = jnp.isnan(observed)
     _, _, error_true = (jnp.asarray(a) for a in generator.training)
@@ -289,7 +314,7 @@ def _simulation(posterior, generator, where, warmup, total, target_accept, max_t
         y = sites.pop("y")
         return posterior.unconstrain(sites), jnp.where(missing, jnp.nan, y)
 
-    def one(key):
+    def start(key):
         key_data, key_run = jax.random.split(key)
         z, y = draw(key_data)
         energy, gradient = jax.value_and_grad(posterior.potential)(z, c, y, error)
@@ -304,25 +329,23 @@ def _simulation(posterior, generator, where, warmup, total, target_accept, max_t
             model_args=(y,),
             rng_key=key_run,
         )
+        return flat(z, energy), state, y
 
-        def body(state, _):
+    def recorded(state):
+        return flat(state.z, state.potential_energy), state.diverging, state.num_steps, state.accept_prob
+
+    def advance(state, y, count):
+        def body(i, carry):
+            state, records = carry
             state = step(state, (y,), {})
-            record = state.diverging, state.num_steps, state.accept_prob
-            return state, (flat(state.z, state.potential_energy), *record)
+            return state, jax.tree.map(lambda a, v: a.at[i].set(v), records, recorded(state))
 
-        # One loop for warm-up and draws, so that the kernel is compiled only once.
-        _, record = jax.lax.scan(body, state, None, length=warmup + total)
-        values, diverging, steps, acceptance = (x[warmup:] for x in record)
-        sampler = {
-            "divergences": jnp.sum(diverging),
-            "n_steps": jnp.mean(steps.astype(values.dtype)),
-            "acceptance_rate": jnp.mean(acceptance),
-        }
-        return flat(z, energy), values, sampler
+        empty = jax.tree.map(lambda v: jnp.zeros((length, *v.shape), v.dtype), recorded(state))
+        return jax.lax.fori_loop(0, count, body, (state, empty))
 
     key = jax.random.key(0)
     shapes = jax.eval_shape(lambda k: quantities(draw(k)[0], 0.0), key)
-    return one, {name: s.shape[0] for name, s in shapes.items()}
+    return start, advance, {name: s.shape[0] for name, s in shapes.items()}
 
 
 def _tree(posterior, below, ess, sampler, names, where, n_trained, attrs):

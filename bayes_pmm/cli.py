@@ -99,18 +99,19 @@ def demo(out: Path | None, seed: int) -> int:
     problem = problems.get("oscillator")
     data = problem.dataset(noise=1e-2, seed=seed)
     posterior = Posterior(data, PMM(tuple(problem.outputs.values()), dim=4))
-    controls = np.concatenate([problem.train, problem.outside])
-    method = NUTS(warmup=600, draws=1200)
+    controls = np.linspace(0, 3, 61)[:, None]
+    method = NUTS(warmup=600, draws=1000)
     options = {"command": "demo", "seed": seed, "method": repr(method)}
     check_folder(out, options, resume=False)
     click.echo(
         f"{problem.summary}\n{data.n_rows} values of g, levels E0 and E1 with 1 % noise; dim 4; sampling ..."
     )
     exact = problem.exact(controls)
+    shown = [int(np.argmin(np.abs(controls[:, 0] - g))) for g in problem.outside[:, 0]]
     done, bands = execute(posterior, method, seed, out, options, controls, exact=exact)
     click.echo(f"\n{'g':>6} {'output':>6} {'q05':>9} {'q50':>9} {'q95':>9} {'exact':>9}")
     inside = 0
-    for i in range(len(problem.train), len(controls)):
+    for i in shown:
         for q, name in enumerate(data.output_names):
             lo, mid, hi = bands.quantiles["latent"][[0, 2, 4], i, q]
             hit = lo <= exact[i, q] <= hi
@@ -119,7 +120,7 @@ def demo(out: Path | None, seed: int) -> int:
             click.echo(
                 f"{controls[i, 0]:6.2f} {name:>6} {lo:9.4f} {mid:9.4f} {hi:9.4f} {exact[i, q]:9.4f}{mark}"
             )
-    total = problem.outside.shape[0] * data.n_outputs
+    total = len(shown) * data.n_outputs
     click.echo(f"\n{inside} of {total} exact values outside the data lie inside the 90 % latent band")
     return _finish(done, out, strict=False)
 
@@ -198,9 +199,9 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         return 3 if strict and facts["status"] != "ok" else 0
     if sampler == "auto":
         click.echo("sampler: nuts (the only exact sampler so far)")
+    columns = ", ".join(f"{n}={o}" for n, o in zip(names, expressions, strict=True))
     click.echo(
-        f"{data.n_rows} rows, {data.n_observed} data, outputs {', '.join(f'{n}={o}' for n, o in zip(names, expressions, strict=True))};"
-        f" dim {pmm.dim} {field}, basis {basis}"
+        f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"
     )
     done, _ = execute(posterior, method, seed, out, options, new, rest if len(rest) else None)
     return _finish(done, out, strict)

@@ -1,7 +1,7 @@
 r"""The parametric matrix model: basis + primary matrices + outputs, as a pure function. No prior, no data."""
 
-from collections.abc import Mapping
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax

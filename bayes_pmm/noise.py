@@ -56,8 +56,9 @@ class Noise:
         variance = jnp.broadcast_to(floor[None, :] ** 2, mean.shape)
         if error is not None:
             variance = variance + jnp.asarray(error) ** 2
-        normal = dist.Normal(mean, jnp.sqrt(variance))
         if y is None:
-            return numpyro.sample("y", normal)
+            return numpyro.sample("y", dist.Normal(mean, jnp.sqrt(variance)))
         observed = ~jnp.isnan(y)
+        # A missing datum has no error: without a floor its variance 0 would make the gradient NaN.
+        normal = dist.Normal(mean, jnp.sqrt(jnp.where(observed, variance, 1.0)))
         return numpyro.sample("y", normal.mask(observed), obs=jnp.where(observed, y, 0.0))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
@@ -66,13 +65,15 @@ class Posterior:
     @property
     def matrix_prior(self) -> MatrixPrior:
         """Prior of the primary and secondary matrices."""
+        # From above or from below, by position; the first one used comes first.
+        seen = tuple(dict.fromkeys(k % self.pmm.dim for o in self.pmm.outputs for k in o.levels))
         return MatrixPrior(
             self.prior,
             self.pmm.dim,
             self.pmm.field,
             self.pmm.basis.n_terms(self.data.n_controls),
             len(self.pmm.operators),
-            anchor=self.pmm.outputs[0].levels[0] % self.pmm.dim,
+            seen=seen,
         )
 
     @property

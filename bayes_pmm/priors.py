@@ -82,12 +82,14 @@ class GapEnsemble(dist.Distribution):
         shape = (*sample_shape, *self.batch_shape)
         x = jax.random.normal(key, (*shape, hermitian.size(self.n, self.field)))
         s = jnp.sqrt(gauge.ensemble_variance(self.tau, self.field))
-        w = jnp.linalg.eigvalsh(hermitian.to_matrix(x * s[..., None], self.n, self.field))
+        s = jnp.broadcast_to(s, shape)[..., None]
+        w = jnp.linalg.eigvalsh(hermitian.to_matrix(x * s, self.n, self.field))
         return jnp.diff(w, axis=-1)
 
     def log_prob(self, value):
         """Log density, with level repulsion and every power of tau."""
-        return gauge.gap_log_density(value, self.tau, self.field)
+        tau = jnp.broadcast_to(self.tau, jnp.shape(value)[:-1])
+        return gauge.gap_log_density(value, tau, self.field)
 
 
 class Modulus(dist.Distribution):
@@ -103,11 +105,13 @@ class Modulus(dist.Distribution):
 
     def sample(self, key, sample_shape=()):
         """Draws as τ times the root of a unit exponential."""
-        return self.tau * jnp.sqrt(jax.random.exponential(key, (*sample_shape, *self.batch_shape)))
+        shape = (*sample_shape, *self.batch_shape)
+        return jnp.broadcast_to(self.tau, shape) * jnp.sqrt(jax.random.exponential(key, shape))
 
     def log_prob(self, value):
         """Log density."""
-        return jnp.log(2 * value / self.tau**2) - (value / self.tau) ** 2
+        tau = jnp.broadcast_to(self.tau, jnp.shape(value))
+        return jnp.log(2 * value / tau**2) - (value / tau) ** 2
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ class MatrixPrior:
     n : int
     field : {"real", "complex"}
     n_primary, n_secondary : int
-    anchor : int
-        Index of the anchored level.
+    seen : tuple of int
+        Indices of the levels that the outputs use; the first one is the anchor.
     """
 
     prior: Prior
@@ -129,7 +133,19 @@ class MatrixPrior:
     field: str
     n_primary: int
     n_secondary: int = 0
-    anchor: int = 0
+    seen: tuple[int, ...] = (0,)
+
+    @property
+    def anchor(self) -> int:
+        """Index of the anchored level."""
+        return self.seen[0]
+
+    def coupling_units(self, gaps: jax.Array) -> jax.Array:
+        """Units (m,) of the off-diagonal elements: √gap where a seen level is involved, otherwise 1."""
+        levels = gauge.levels_from_gaps(gaps)
+        i, j = np.triu_indices(self.n, 1)
+        is_seen = np.isin(i, self.seen) | np.isin(j, self.seen)
+        return jnp.where(is_seen, jnp.sqrt(levels[j] - levels[i]), 1.0)
 
     @property
     def n_matrices(self) -> int:
@@ -178,22 +194,23 @@ class MatrixPrior:
         if K > 1:
             sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd[1:]).to_event(1))
         if n > 1 and K > 1:
-            m = n * (n - 1) // 2
 
-            def normal(name, sd, shape):
-                sd = jnp.broadcast_to(sd[:, None], shape)
-                sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros(shape), sd).to_event(2))
+            def normal(name, sd, units):
+                sd = sd[:, None] / units[None, :]
+                sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
 
-            normal("diagonal", jnp.sqrt(s2[1:]), (K - 1, n - 1))
+            normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1))
+            units = self.coupling_units(sites["gaps"])
             if not complex_:
-                normal("offdiagonal", scale[1:], (K - 1, m))
+                normal("offdiagonal", scale[1:], units)
             else:
-                tau = jnp.broadcast_to(scale[1], (n - 1,))
-                sites["first_modulus"] = numpyro.sample("first_modulus", Modulus(tau).to_event(1))
+                # Row 0 holds the first n - 1 pairs.
+                modulus = Modulus(scale[1] / units[: n - 1])
+                sites["first_modulus"] = numpyro.sample("first_modulus", modulus.to_event(1))
                 if n > 2:
-                    normal("first_offdiagonal", scale[1:2] / np.sqrt(2), (1, 2 * (m - n + 1)))
+                    normal("first_offdiagonal", scale[1:2] / np.sqrt(2), jnp.tile(units[n - 1 :], 2))
                 if K > 2:
-                    normal("offdiagonal", scale[2:] / np.sqrt(2), (K - 2, 2 * m))
+                    normal("offdiagonal", scale[2:] / np.sqrt(2), jnp.tile(units, 2))
         return self.assemble(sites)
 
     def assemble(self, sites: dict[str, jax.Array]) -> jax.Array:
@@ -222,7 +239,7 @@ class MatrixPrior:
             if K > 2:
                 re = jnp.concatenate([re, sites["offdiagonal"][:, :m]])
                 im = jnp.concatenate([im, sites["offdiagonal"][:, m:]])
-        root2 = np.sqrt(2.0)
+        root2 = np.sqrt(2.0) * self.coupling_units(sites["gaps"])[None, :]
         coordinates = [diagonal, root2 * re] + ([] if im is None else [root2 * im])
         others = hermitian.to_matrix(jnp.concatenate(coordinates, axis=1), n, self.field)
         return jnp.concatenate([reference.astype(others.dtype), others + identity])
@@ -257,7 +274,7 @@ class MatrixPrior:
         if self.n_matrices == 1:
             return sites
         x = hermitian.to_coordinates(matrices[1:], self.field)
-        root2 = np.sqrt(2.0)
+        root2 = np.sqrt(2.0) * self.coupling_units(sites["gaps"])[None, :]
         sites["diagonal"] = x[:, :n] @ jnp.asarray(gauge.traceless_basis(n))
         re = x[:, n : n + m] / root2
         if self.field == "real":

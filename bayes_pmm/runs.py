@@ -75,7 +75,7 @@ def check_folder(folder: Path, options: dict, resume: bool) -> bool:
     for name, value in json.loads(json.dumps(options)).items():
         if before.get(name) != value:
             raise InputError(
-                f"{folder}: was run with other {name.replace('_', ' ')}; give the same data and options, or another --out"
+                f"{folder}: was run with other {name}; give the same data and options, or another --out"
             )
     return (folder / "summary.json").is_file()
 

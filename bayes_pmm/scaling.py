@@ -89,9 +89,14 @@ def fit_scaling(data: Dataset, outputs: tuple[Output, ...], basis: Basis) -> Sca
     else:
         phi_ref = np.zeros_like(phi_ref)
     size = np.sqrt(np.mean((phi - phi_ref) ** 2, axis=0))
-    if np.any(size == 0):
+    # What a relative change of the controls by 1e-12 does to a term is rounding, as is 1e-12 of the term.
+    rounding = np.max(np.abs(at(data.controls * (1 + 1e-12)) - phi), axis=0) + 1e-12 * np.max(
+        np.abs(phi), axis=0
+    )
+    if np.any(size <= rounding):
         raise InputError(
-            f"basis {basis}: term {int(np.argmin(size))} is zero at every training control; leave it out"
+            f"basis {basis}: term {int(np.argmax(size <= rounding))} is zero or constant at the training"
+            " controls; leave it out"
         )
     shift, scale = _output_units(data, outputs, basis.has_constant)
     spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])

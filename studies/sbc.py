@@ -32,7 +32,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 OUTSIDE = np.array([[2.0], [4.0]])
-SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490}
+SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490, "target_accept": 0.95, "max_tree_depth": 9}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def row(name: str, tree: xr.DataTree, test: Uniformity, right: bool) -> str:
     verdict = "uniform" if test.uniform else "rejected"
     if test.uniform != right:
         verdict = f"**{verdict}**"
-    draws = statistics.sizes["draw"] * tree.attrs["draws"]
+    draws = float(statistics["draws"].sum())
     cells = [
         name,
         WHAT[name],
@@ -133,6 +133,7 @@ def row(name: str, tree: xr.DataTree, test: Uniformity, right: bool) -> str:
         f"{test.adjusted.min():.2g} ({names[worst]})",
         verdict,
         f"{tree.attrs['ess_mean']:.0f} of {tree.attrs['n_ranks'] - 1}",
+        f"{100 * tree.attrs['ess_short']:.2g}",
         f"{100 * float(statistics['divergences'].sum()) / draws:.2g}",
         f"{tree.attrs['seconds']:.0f}",
     ]
@@ -149,6 +150,7 @@ COLUMNS = (
     "min adjusted p (quantity)",
     "verdict",
     "worst mean ESS of needed",
+    "ESS short, % of sets",
     "divergent, %",
     "seconds",
 )

@@ -49,6 +49,7 @@ ROOMS = (
     "tables",
     "grids",
     "cli",
+    "__main__",
     "",  # the package's root, which no module inside it imports
 )
 

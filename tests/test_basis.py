@@ -136,11 +136,10 @@ class TestScaledTerms:
         [
             (Custom(lambda c: c), "term 0 must be the constant 1"),
             (Custom(lambda c: jnp.log(c - 1)), "not finite"),
-            (Custom(lambda c: jnp.ones_like(c)), "term 1 is zero at every training control"),
-            # cos of a whole number of turns: constant up to rounding.
+            (Custom(lambda c: jnp.ones_like(c)), "term 1 is zero or constant"),
             (
                 Custom(lambda c: jnp.stack([jnp.ones_like(c[:, 0]), 0.1 + 1e-17 * c[:, 0]], axis=1)),
-                "term 1 is zero at every training control",
+                "term 1 is zero or constant",
             ),
         ],
     )
@@ -154,11 +153,10 @@ class TestScaledTerms:
         with pytest.raises(InputError, match="not finite at some training control"):
             fit_scaling(dataset(controls), as_outputs(["E0"]), InversePowers(1))
 
-    @pytest.mark.parametrize("basis", [Fourier(1, 0.25), Fourier(1, 0.5)], ids=str)
-    def test_that_are_constant_up_to_rounding_are_refused(self, basis):
+    def test_that_are_constant_up_to_rounding_are_refused(self):
         controls = np.arange(6.0)[:, None] * 0.25 + 0.125
-        with pytest.raises(InputError, match="term [12] is zero at every training control"):
-            fit_scaling(dataset(controls), as_outputs(["E0"]), basis)
+        with pytest.raises(InputError, match="term [12] is zero or constant"):
+            fit_scaling(dataset(controls), as_outputs(["E0"]), Fourier(1, 0.25))
 
     @pytest.mark.parametrize("basis", BASES, ids=str)
     def test_survive_storage(self, basis):

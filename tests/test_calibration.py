@@ -142,7 +142,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def tree(small):
-    return sbc(small, jax.random.key(0), 6, controls=[[2.0]], n_ranks=10, warmup=60, draws=95)
+    return sbc(small, jax.random.key(0), 6, controls=[[2.0]], n_ranks=10, warmup=60, draws=95, rounds=2)
 
 
 def test_sbc_gives_integer_ranks_in_the_form_of_simuk(tree, small):
@@ -159,7 +159,6 @@ def test_sbc_gives_integer_ranks_in_the_form_of_simuk(tree, small):
     np.testing.assert_array_equal(group["controls"].values[::2, 0], [*small.data.controls[:, 0], 2.0])
     assert group["added"].values.tolist() == [0] * 10 + [1, 1]
     assert group.attrs["n_ranks"] == 10
-    assert (group.attrs["thin"], group.attrs["draws"]) == (10, 90)
     assert ranks(tree).shape == (6, 17)
     assert labels(group)[:3] == ["floor E0", "floor E1", "log_likelihood"]
     assert labels(group)[3] == "E0 at -1"
@@ -172,7 +171,18 @@ def test_sbc_reports_its_effective_sample_size(tree):
     assert statistics["ess"].shape == (6, 17)
     worst = statistics["ess"].mean("draw").min()
     assert tree.attrs["ess_mean"] == pytest.approx(float(worst))
-    assert tree.attrs["thinned_enough"] == int(worst >= 9)
+    short = statistics["ess"].min("quantity") < 9
+    assert tree.attrs["ess_short"] == pytest.approx(float(short.mean()))
+    assert tree.attrs["thinned_enough"] == int(worst >= 9 and short.mean() <= 0.05)
+    # Chains go on in whole rounds until the effective sample size suffices, here at most twice.
+    draws = statistics["draws"].values
+    assert set(draws.tolist()) <= {90, 180}
+    assert not np.any(short.values & (draws == 90))
+
+
+def test_correlated_draws_are_not_called_independent(small):
+    tree = sbc(small, jax.random.key(0), 6, controls=[[2.0]], n_ranks=91, warmup=60, draws=90, rounds=1)
+    assert not tree.attrs["thinned_enough"]
 
 
 def test_sbc_survives_netcdf(tree, tmp_path):
@@ -187,7 +197,7 @@ def test_sbc_compiles_once_and_is_reproducible(small, tree, monkeypatch):
     traced = []
     potential = Posterior.potential
     monkeypatch.setattr(Posterior, "potential", lambda *a: traced.append(1) or potential(*a))
-    options = {"controls": [[2.0]], "n_ranks": 10, "warmup": 60, "draws": 95}
+    options = {"controls": [[2.0]], "n_ranks": 10, "warmup": 60, "draws": 95, "rounds": 2}
     sbc(small, jax.random.key(1), 1, **options)
     once, traced[:] = len(traced), []
     again = sbc(small, jax.random.key(0), 6, **options)

@@ -9,24 +9,23 @@ from functools import cached_property
 
 import arviz as az
 import jax
-import jax.numpy as jnp
 import numpy as np
-import numpyro
 import pytest
 from numpyro.infer import MCMC, NUTS
 from scipy import stats
 
-from bayes_pmm import gauge, priors
+from bayes_pmm import priors
 from bayes_pmm.data import Dataset
 from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
+from bayes_pmm.problems import get
 
 FAMILY_LEVEL = 0.01
 N_PLAIN = 20_000
 N_SAMPLED = 8_000
-AT_LEAST = 3_000
-"""Draws that an MCMC run must leave after thinning to twice the autocorrelation time."""
+FLOOR_SCALE = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ class Case:
         values = rng.normal(size=(6, len(self.outputs))) + 0.5
         values = np.where([o.startswith("|") for o in self.outputs], np.abs(values), values)
         names = [f"c{j}" for j in range(self.n_controls)]
-        return Dataset(controls, values, None, names, self.outputs)
+        return Dataset(controls, values, np.ones_like(values), names, self.outputs)
 
     @cached_property
     def controls(self):
         """Two training controls and one far outside."""
         return np.concatenate([self.data.controls[:2], 12 + np.zeros((1, self.n_controls))])
 
-    def posterior(self, kind="reference"):
+    def posterior(self, kind="reference", floor=True):
         prior = Prior(
             scale_median=self.scale_median,
             scale_spread=self.scale_spread,
@@ -65,13 +64,12 @@ class Case:
             shift_sd=self.shift_sd,
             gauge=kind,
         )
-        return Posterior(self.data, PMM(self.outputs, dim=self.dim, field=self.field), prior)
+        pmm, noise = PMM(self.outputs, dim=self.dim, field=self.field), Noise(floor, FLOOR_SCALE)
+        return Posterior(self.data, pmm, prior, noise)
 
     def plain(self, size, seed):
         """Outputs (size, 3, Q) of the plain ensemble."""
         rng, n, p = np.random.default_rng(seed), self.dim, self.n_controls
-        names = sorted({o.split("|")[-2] for o in self.outputs if "|" in o and not o.startswith("|")})
-        names += sorted({o.split("|")[2] for o in self.outputs if o.startswith("|")} - set(names))
         upper = np.triu_indices(n, 1)
 
         def matrix():
@@ -90,7 +88,7 @@ class Case:
             return M + (diagonal + shift[:, None])[:, :, None] * np.eye(n)
 
         primary = [matrix() for _ in range(p + 1)]
-        secondary = {name: matrix() for name in names}
+        secondary = {"A": matrix(), "B": matrix()}
         data = self.data
         x = (self.controls - data.controls.mean(0)) / data.controls.std(0)
         M = primary[0][:, None] + sum(x[:, j, None, None] * primary[j + 1][:, None] for j in range(p))
@@ -163,16 +161,14 @@ def thinned(draws):
     return draws[:, ::step].reshape(-1, number)
 
 
-def prior_by_nuts(posterior, seed, chains=20, warmup=500, draws=1500):
+def prior_by_nuts(posterior, seed, warmup, draws, chains=20):
     """Sites (chain, draw, ...) drawn by NumPyro's NUTS on ``log_prior``, started far from the prior."""
     key_init, key_run = jax.random.split(jax.random.key(seed))
     one = jax.eval_shape(lambda k: posterior.unconstrain(posterior.prior_sites(k)), key_init)
-    names = sorted(one)
-    keys = dict(zip(names, jax.random.split(key_init, len(names)), strict=True))
-    init = {k: jax.random.uniform(keys[k], (chains, *one[k].shape), minval=-1, maxval=1) for k in names}
-    kernel = NUTS(potential_fn=lambda z: -posterior.log_prior(z), dense_mass=False)
+    keys = dict(zip(one, jax.random.split(key_init, len(one)), strict=True))
+    init = {k: jax.random.uniform(keys[k], (chains, *v.shape), minval=-1, maxval=1) for k, v in one.items()}
     mcmc = MCMC(
-        kernel,
+        NUTS(potential_fn=lambda z: -posterior.log_prior(z)),
         num_warmup=warmup,
         num_samples=draws,
         num_chains=chains,
@@ -184,6 +180,23 @@ def prior_by_nuts(posterior, seed, chains=20, warmup=500, draws=1500):
     return jax.jit(jax.vmap(jax.vmap(posterior.constrain)))(z)
 
 
+def compare_nuts(case, floor, warmup, draws, at_least):
+    posterior = case.posterior(floor=floor)
+    sites = prior_by_nuts(posterior, 3, warmup, draws)
+    outputs = jax.jit(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, case.controls))))(sites)
+    columns = np.stack([statistics(o) for o in np.asarray(outputs)])
+    number = columns.shape[-1]
+    hyper = [sites["scale"], *([sites["floor"]] if floor else [])]
+    kept = thinned(np.concatenate([columns, *hyper], axis=-1))
+    assert len(kept) > at_least
+    assert two_sample(kept[:, :number], statistics(case.plain(N_PLAIN, 4))) > FAMILY_LEVEL
+    expected = [stats.lognorm(case.scale_spread, scale=case.scale_median)] * sites["scale"].shape[-1]
+    if floor:
+        expected += [stats.halfcauchy(scale=FLOOR_SCALE * unit) for unit in posterior.scaling.spread]
+    p = [stats.kstest(x, d.cdf).pvalue for x, d in zip(kept[:, number:].T, expected, strict=True)]
+    assert min(p) * len(p) > FAMILY_LEVEL
+
+
 class TestPriorOfOutputs:
     @cases
     @pytest.mark.parametrize("kind", ["reference", "none"])
@@ -192,20 +205,109 @@ class TestPriorOfOutputs:
         found = evaluated(posterior, sampled(posterior, N_SAMPLED, 1), case.controls)
         assert two_sample(statistics(found), statistics(case.plain(N_PLAIN, 2))) > FAMILY_LEVEL
 
+    @pytest.mark.parametrize("name", ["real, one control", "complex, two controls"])
+    def test_by_nuts_with_learned_scales(self, name):
+        compare_nuts(CASES[name], floor=False, warmup=200, draws=600, at_least=1_000)
+
+    @pytest.mark.slow
     @cases
-    def test_by_nuts_with_learned_scales(self, case):
+    def test_by_nuts_with_learned_scales_and_floors(self, case):
+        compare_nuts(case, floor=True, warmup=500, draws=2_500, at_least=3_000)
+
+
+class TestTheComparisonCanFail:
+    """With the two mistakes that the gauge invites, the same draws and tests reject."""
+
+    CASE = CASES["complex, one control"]
+
+    def test_half_normal_modulus(self, monkeypatch):
+        def half_normal(self, key, sample_shape=()):
+            x = jax.random.normal(key, (*sample_shape, *self.batch_shape))
+            return self.tau / np.sqrt(2) * abs(x)
+
+        monkeypatch.setattr(priors.Modulus, "sample", half_normal)
+        posterior = self.CASE.posterior()
+        found = evaluated(posterior, sampled(posterior, N_SAMPLED, 1), self.CASE.controls)
+        assert two_sample(statistics(found), statistics(self.CASE.plain(N_PLAIN, 2))) < 1e-6
+
+    def test_missing_power_of_the_scale(self):
+        """Repulsion times independent normals lacks τ^(−βn(n−1)/2): draws of that density by resampling."""
+        case = CASES["real, one control"]
         posterior = case.posterior()
-        sites = prior_by_nuts(posterior, 3)
-        outputs = jax.jit(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, case.controls))))(sites)
-        chains, draws = outputs.shape[:2]
-        hyper = np.concatenate([sites["scale"], sites["floor"]], axis=-1)
-        columns = np.stack([statistics(o) for o in np.asarray(outputs)])
-        kept = thinned(np.concatenate([columns, hyper], axis=-1))
-        assert len(kept) > AT_LEAST
-        number = columns.shape[-1]
-        assert two_sample(kept[:, :number], statistics(case.plain(N_PLAIN, 4))) > FAMILY_LEVEL
-        K, spread = sites["scale"].shape[-1], posterior.scaling.spread
-        expected = [stats.lognorm(case.scale_spread, scale=case.scale_median)] * K
-        expected += [stats.halfcauchy(scale=0.05 * unit) for unit in spread]
-        values = [stats.kstest(x, d.cdf).pvalue for x, d in zip(kept[:, number:].T, expected, strict=True)]
-        assert min(values) * len(values) > FAMILY_LEVEL
+        sites = sampled(posterior, N_SAMPLED, 1)
+        weight = np.asarray(sites["scale"])[:, 0] ** 3
+        chosen = np.random.default_rng(0).choice(N_SAMPLED, 1_000, p=weight / weight.sum())
+        found = evaluated(posterior, {k: v[chosen] for k, v in sites.items()}, case.controls)
+        assert two_sample(statistics(found), statistics(case.plain(N_PLAIN, 2))) < 1e-6
+        hyperprior = stats.lognorm(case.scale_spread, scale=case.scale_median)
+        assert stats.kstest(np.asarray(sites["scale"])[chosen, 0], hyperprior.cdf).pvalue < 1e-6
+        assert stats.kstest(np.asarray(sites["scale"])[:, 0], hyperprior.cdf).pvalue > FAMILY_LEVEL
+
+
+def two_level_data():
+    """Two coupled levels with two controls, and an observable of theirs."""
+    rng = np.random.default_rng(5)
+    c = rng.uniform(-1, 1, size=(8, 2))
+    root = np.sqrt(1 + np.sum(c**2, axis=1))
+    values = np.stack([-root, root, -c[:, 0] / root], axis=1)
+    values = values + 0.05 * rng.normal(size=values.shape)
+    return Dataset(c, values, np.full(values.shape, 0.05), ("a", "b"), ("E0", "E1", "x"))
+
+
+def spin_data():
+    return get("spins").dataset(noise=5e-2, seed=0)
+
+
+POSTERIORS = {
+    "real 2x2, learned floor": (spin_data, ("E0",), "real", np.array([[1.5], [3.0]]), True),
+    "complex 2x2, two controls": (
+        two_level_data,
+        ("E0", "E1", "<0|A|0>"),
+        "complex",
+        np.array([[1.5, 0.0], [2.0, -2.0]]),
+        False,
+    ),
+}
+
+
+class TestPosterior:
+    """Outputs under the gauge-fixed posterior and the ungauged one, in and outside the training region."""
+
+    @staticmethod
+    def outputs(data, expressions, field, controls, floor, kind):
+        prior = Prior(scale_median=1.0, scale_spread=0.3, shift_sd=1.0, gauge=kind)
+        posterior = Posterior(data, PMM(expressions, dim=2, field=field), prior, Noise(floor))
+        mcmc = MCMC(
+            NUTS(posterior.model, dense_mass=True, target_accept_prob=0.9),
+            num_warmup=400,
+            num_samples=800,
+            num_chains=6,
+            chain_method="vectorized",
+            progress_bar=False,
+        )
+        mcmc.run(jax.random.key(7), *posterior.training)
+        sites = mcmc.get_samples(group_by_chain=True)
+        return np.asarray(
+            jax.jit(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, controls))))(sites)
+        ).reshape(6, 800, -1)
+
+    @pytest.mark.parametrize(
+        ("make", "expressions", "field", "outside", "floor"), POSTERIORS.values(), ids=POSTERIORS.keys()
+    )
+    def test_outputs_do_not_depend_on_the_gauge(self, make, expressions, field, outside, floor):
+        data = make()
+        controls = np.concatenate([data.controls[:2], outside])
+        draws = [
+            az.convert_to_dataset({"x": self.outputs(data, expressions, field, controls, floor, kind)})
+            for kind in ("reference", "none")
+        ]
+        for d in draws:
+            assert float(az.rhat(d)["x"].max()) < 1.02
+            assert float(az.ess(d)["x"].min()) > 400
+        mean = [d["x"].mean(("chain", "draw")) for d in draws]
+        error = np.hypot(*(az.mcse(d, method="mean")["x"] for d in draws))
+        assert np.all(np.abs(mean[0] - mean[1]) < 4 * error)
+        for q in (0.05, 0.25, 0.5, 0.75, 0.95):
+            value = [d["x"].quantile(q, ("chain", "draw")) for d in draws]
+            error = np.hypot(*(az.mcse(d, method="quantile", prob=q)["x"] for d in draws))
+            assert np.all(np.abs(value[0] - value[1]) < 4 * error)

@@ -156,19 +156,20 @@ def test_importing_flips_no_flag():
     import subprocess
     import sys
 
-    code = "import jax, bayes_pmm; assert not jax.config.jax_enable_x64; assert not jax.config.jax_compilation_cache_dir"
+    code = (
+        "import jax, bayes_pmm; c = jax.config; assert not (c.jax_enable_x64 or c.jax_compilation_cache_dir)"
+    )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 class TestStatus:
     """`diagnose` on made-up draws."""
 
-    rng = np.random.default_rng(0)
-    good = rng.normal(size=(4, 1000, 2, 1))
-    fine = {"diverging": np.zeros((4, 1000), bool)}
+    good = np.random.default_rng(0).normal(size=(4, 1000, 2, 1))
 
     def status(self, outputs, stats=None, **info):
-        return diagnose(Draws({}, self.fine if stats is None else stats, info), outputs)
+        fine = {"diverging": np.zeros((4, 1000), bool)}
+        return diagnose(Draws({}, fine if stats is None else stats, info), outputs)
 
     def test_ok(self):
         d = self.status(self.good)

@@ -13,13 +13,12 @@ from bayes_pmm.errors import InputError
 from bayes_pmm.priors import GapEnsemble, MatrixPrior, Modulus, Prior
 
 fields = pytest.mark.parametrize("field", hermitian.FIELDS)
-SHAPES = [(1, 1, 0), (1, 2, 1), (2, 1, 0), (2, 2, 0), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 2, 1), (3, 3, 1)]
-SHAPES += [(5, 2, 0), (5, 2, 2)]
+SHAPES = [(1, 1, 0), (1, 2, 1), (2, 1, 0), (2, 2, 0), (2, 2, 1), (3, 1, 1), (3, 3, 1), (5, 2, 0), (5, 2, 2)]
 shapes = pytest.mark.parametrize(("n", "n_primary", "n_secondary"), SHAPES)
 
 
 def ensemble(rng, n, field, count):
-    return np.asarray(hermitian.to_matrix(rng.normal(size=(count, hermitian.size(n, field))), n, field))
+    return np.array(hermitian.to_matrix(rng.normal(size=(count, hermitian.size(n, field))), n, field))
 
 
 def outputs(matrices, n_primary, x):
@@ -61,7 +60,7 @@ class TestRoundTrip:
             assert count == (n if prior.n_matrices == 1 else total - flat - (field == "complex") * (n - 1))
 
     @fields
-    @shapes
+    @pytest.mark.parametrize(("n", "n_primary", "n_secondary"), [(1, 2, 1), (2, 2, 0), (3, 2, 1)])
     def test_sites_of_a_draw_are_its_own(self, n, n_primary, n_secondary, field):
         prior = MatrixPrior(Prior(), n, field, n_primary, n_secondary, anchor=n - 1)
         matrices, sites = jax.jit(lambda key: drawn(prior, key))(jax.random.key(1))
@@ -78,8 +77,8 @@ class TestRoundTrip:
     def test_equal_levels_keep_a_finite_density(self, field):
         prior = MatrixPrior(Prior(), 3, field, 2)
         matrices = np.stack([np.diag([1.0, 1.0, 2.0]), np.diag([0.0, 1.0, 2.0])])
-        sites = prior.sites(jnp.asarray(matrices), jnp.ones(2))
-        assert np.isfinite(log_density(prior.sample, (), {}, sites)[0])
+        density = jax.jit(lambda m: log_density(prior.sample, (), {}, prior.sites(m, jnp.ones(2)))[0])
+        assert np.isfinite(density(matrices))
 
 
 class TestScales:

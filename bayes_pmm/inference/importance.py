@@ -45,7 +45,7 @@ class FlatPosterior:
     @classmethod
     def at(cls, posterior: Posterior, sites: dict) -> "FlatPosterior":
         """Flat posterior that starts at the values of the sites."""
-        return cls(posterior, *ravel_pytree(posterior.unconstrain(sites)))
+        return cls(posterior, *ravel_pytree(jax.jit(posterior.unconstrain)(sites)))
 
     @property
     def size(self) -> int:

@@ -134,13 +134,15 @@ class Variational:
 
     def _fit(self, flat: FlatPosterior, whiten: jax.Array, key: jax.Array, progress: Progress):
         """Guide, its parameters, number of steps skipped as not finite, and seconds."""
+        # Compiled once: NumPyro's initialisation would run it operation by operation.
+        log_density = jax.jit(lambda u: flat.log_density(flat.start + whiten @ u))
 
         def model():
             u = numpyro.sample("u", dist.ImproperUniform(constraints.real_vector, (), (flat.size,)))
             # The log density traces the posterior's own model, whose sites are not this model's.
             with handlers.block():
-                log_density = flat.log_density(flat.start + whiten @ u)
-            numpyro.factor("posterior", log_density)
+                value = log_density(u)
+            numpyro.factor("posterior", value)
 
         rate = lambda i: self.learning_rate * 0.01 ** (i / self.steps)  # noqa: E731
         guide = GUIDES[self.guide](model, init_to_value(values={"u": jnp.zeros(flat.size)}))
@@ -166,7 +168,8 @@ class Variational:
                 raise BayesPMMError(
                     f"variational ({self.guide}): the ELBO was not finite in {int(bad)} of {count} steps"
                     f" before step {done}, because the guide reaches where the model has no density; use a"
-                    f" smaller learning rate than {self.learning_rate}, more particles than {self.particles}, or NUTS"
+                    f" smaller learning rate than {self.learning_rate}, more particles than {self.particles},"
+                    " or NUTS"
                 )
             progress("variational", done, self.steps)
         return guide, svi.get_params(state), skipped, time.perf_counter() - began

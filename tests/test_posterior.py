@@ -1,0 +1,394 @@
+"""The log posterior against an independent implementation, units, missing data, noise, and NumPyro's own use."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.infer import SVI, Predictive, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+from numpyro.optim import Adam
+from scipy import special, stats
+
+from bayes_pmm import hermitian
+from bayes_pmm.basis import Custom
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.model import PMM
+from bayes_pmm.noise import Noise
+from bayes_pmm.outputs import as_outputs
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.priors import Prior
+from bayes_pmm.problems import get
+from bayes_pmm.problems.spins import small
+from bayes_pmm.scaling import Scaling, fit_scaling
+
+EXPRESSIONS = ("E1", "E0", "E1-E0", "<0|A|0>", "|<0|A|1>|^2", "|<0|B|1>|^2")
+PRIOR = Prior(
+    scale_median=1.3,
+    scale_spread=0.4,
+    secondary_median=0.8,
+    secondary_spread=0.7,
+    shift_sd=1.7,
+)
+fields = pytest.mark.parametrize("field", hermitian.FIELDS)
+
+
+def dataset(n_controls=1, rows=6, outputs=EXPRESSIONS, errors=True):
+    """Arbitrary numbers: one missing datum a column, known errors except in column 0."""
+    rng = np.random.default_rng(n_controls)
+    Q = len(outputs)
+    values = 2 + 3 * rng.normal(size=(rows, Q))
+    values[:, [o.startswith("|") for o in outputs]] **= 2
+    values[np.arange(Q) % rows, np.arange(Q)] = np.nan
+    s = rng.uniform(0.1, 0.5, size=(rows, Q))
+    s[:, 0] = 0
+    names = [f"c{j}" for j in range(n_controls)]
+    controls = 5 + 2 * rng.normal(size=(rows, n_controls))
+    return Dataset(controls, values, s if errors else None, names, [f"y{q}" for q in range(Q)])
+
+
+def random_z(posterior, seed):
+    rng = np.random.default_rng(seed)
+    one = jax.eval_shape(lambda k: posterior.unconstrain(posterior.prior_sites(k)), jax.random.key(0))
+    return {k: rng.uniform(-1.5, 1.5, size=v.shape) for k, v in one.items()}
+
+
+class Explicit:
+    """Log posterior and outputs in NumPy, written from the definitions: loops, no shared code."""
+
+    def __init__(self, data, expressions, dim, field, names, noise_scale=0.05):
+        self.data, self.expressions, self.n, self.field, self.names = data, expressions, dim, field, names
+        self.noise_scale = noise_scale
+        self.s2 = 2.0 if field == "real" else 1.0
+        self.beta = 1 if field == "real" else 2
+        self.L = 1 + data.n_controls
+
+    def medians(self):
+        p, q = self.L, len(self.names)
+        return np.array([1.3] * p + [0.8] * q), np.array([0.4] * p + [0.7] * q)
+
+    def prior(self, z, anchor):
+        """Log prior over z, Jacobians included, and the matrices."""
+        n, K, v = self.n, self.L + len(self.names), 1.7**2
+        medians, spreads = self.medians()
+        log_tau = z["scale"]
+        tau = np.exp(log_tau)
+        total = stats.norm(np.log(medians), spreads).logpdf(log_tau).sum()
+        # softplus with its Jacobian, the logistic function
+        gaps = np.log1p(np.exp(z["gaps"]))
+        total += np.log(special.expit(z["gaps"])).sum()
+        levels = np.concatenate([[0], np.cumsum(gaps)])
+        levels -= levels.mean()
+        s = np.sqrt(self.s2) * tau
+        total += self.log_eigenvalues(levels, s[0])
+        total -= stats.norm(0, s[0] / np.sqrt(n)).logpdf(0.0)
+        mean = z["anchor"] - levels[anchor]
+        total += stats.norm(0, np.sqrt(v + s[0] ** 2 / n)).logpdf(mean)
+        matrices = [np.diag(levels + mean).astype(complex)]
+        helmert = [
+            np.array([1.0] * k + [-k] + [0.0] * (n - k - 1)) / np.sqrt(k * (k + 1)) for k in range(1, n)
+        ]
+        pairs = list(itertools.combinations(range(n), 2))
+        for k in range(1, K):
+            shift = z["shift"][k - 1]
+            total += stats.norm(0, np.sqrt(v + s[k] ** 2 / n)).logpdf(shift)
+            d = z["diagonal"][k - 1]
+            total += stats.norm(0, s[k]).logpdf(d).sum()
+            M = np.diag(shift + sum(x * h for x, h in zip(d, helmert, strict=True))).astype(complex)
+            if self.field == "real":
+                elements = z["offdiagonal"][k - 1]
+                total += stats.norm(0, tau[k]).logpdf(elements).sum()
+            elif k == 1:
+                r = np.exp(z["first_modulus"])
+                total += np.sum(np.log(2 * r / tau[1] ** 2) - r**2 / tau[1] ** 2 + z["first_modulus"])
+                rest = z["first_offdiagonal"][0] if n > 2 else np.zeros(0)
+                total += stats.norm(0, tau[1] / np.sqrt(2)).logpdf(rest).sum()
+                re, im = np.split(rest, 2)
+                elements = np.concatenate([r, re + 1j * im])
+            else:
+                x = z["offdiagonal"][k - 2]
+                total += stats.norm(0, tau[k] / np.sqrt(2)).logpdf(x).sum()
+                re, im = np.split(x, 2)
+                elements = re + 1j * im
+            for (i, j), element in zip(pairs, elements, strict=True):
+                M[i, j], M[j, i] = element, np.conj(element)
+            matrices.append(M)
+        unit = np.nanstd(self.data.values, axis=0)
+        floor = np.exp(z["floor"])
+        total += np.sum(stats.halfcauchy(scale=self.noise_scale * unit).logpdf(floor) + z["floor"])
+        return total, np.array(matrices), floor
+
+    def log_eigenvalues(self, levels, s):
+        n, beta = len(levels), self.beta
+        total = -(n + beta * n * (n - 1) / 2) * np.log(s) - n / 2 * np.log(2 * np.pi)
+        total += np.log(special.factorial(n))
+        for j in range(1, n + 1):
+            total -= special.gammaln(1 + j * beta / 2) - special.gammaln(1 + beta / 2)
+        for i, j in itertools.combinations(range(n), 2):
+            total += beta * np.log(levels[j] - levels[i])
+        return total - np.sum(levels**2) / (2 * s**2)
+
+    def outputs(self, matrices, controls):
+        data, c = self.data, self.data.controls
+        y = dict(zip(self.expressions, data.values.T, strict=True))
+        pooled = np.concatenate([y["E0"], y["E1"]])
+        m, s = np.nanmean(pooled), np.nanstd(pooled)
+        m_A = np.nanmean(y["<0|A|0>"])
+        s_A = max(np.nanstd(y["<0|A|0>"]), np.sqrt(np.nanmean(y["|<0|A|1>|^2"])))
+        s_B = np.sqrt(np.nanmean(y["|<0|B|1>|^2"]))
+        rows = []
+        for control in controls:
+            x = (control - c.mean(0)) / c.std(0)
+            M = matrices[0] + sum(x[j] * matrices[j + 1] for j in range(len(x)))
+            w, V = np.linalg.eigh(M)
+            element = {
+                name: V.conj().T @ A @ V for name, A in zip(self.names, matrices[self.L :], strict=True)
+            }
+            rows.append(
+                [
+                    m + s * w[1],
+                    m + s * w[0],
+                    s * (w[1] - w[0]),
+                    m_A + s_A * element["A"][0, 0].real,
+                    s_A**2 * abs(element["A"][0, 1]) ** 2,
+                    s_B**2 * abs(element["B"][0, 1]) ** 2,
+                ]
+            )
+        return np.array(rows)
+
+    def likelihood(self, mean, floor):
+        table = np.zeros_like(mean)
+        for i, q in np.ndindex(*mean.shape):
+            y, s = self.data.values[i, q], self.data.errors[i, q]
+            if not np.isnan(y):
+                table[i, q] = stats.norm(mean[i, q], np.sqrt(floor[q] ** 2 + s**2)).logpdf(y)
+        return table
+
+
+class TestAgainstNumPy:
+    @fields
+    @pytest.mark.parametrize(("dim", "n_controls"), [(2, 1), (3, 2), (4, 1)])
+    def test_log_posterior(self, field, dim, n_controls):
+        data = dataset(n_controls)
+        posterior = Posterior(data, PMM(EXPRESSIONS, dim=dim, field=field), PRIOR)
+        explicit = Explicit(data, EXPRESSIONS, dim, field, ("A", "B"))
+
+        @jax.jit
+        def together(z):
+            sites = posterior.constrain(z)
+            return (
+                posterior.potential(z, *posterior.training),
+                posterior.log_prior(z),
+                posterior.log_likelihood(z),
+                posterior.pointwise(sites),
+                posterior.outputs(sites, posterior.data.controls + 1.0),
+                posterior.unconstrain(sites),
+            )
+
+        for seed in range(3):
+            z = random_z(posterior, seed)
+            potential, prior, likelihood, pointwise, outputs, again = together(z)
+            # The first output is E1, so level 1 is the anchored one.
+            expected, matrices, floor = explicit.prior(z, anchor=1)
+            table = explicit.likelihood(explicit.outputs(matrices, data.controls), floor)
+            np.testing.assert_allclose(prior, expected, rtol=1e-11)
+            np.testing.assert_allclose(pointwise, table, rtol=1e-8, atol=1e-8)
+            np.testing.assert_allclose(likelihood, table.sum(), rtol=1e-9)
+            np.testing.assert_allclose(potential, -(expected + table.sum()), rtol=1e-9)
+            np.testing.assert_allclose(
+                outputs, explicit.outputs(matrices, data.controls + 1.0), rtol=1e-9, atol=1e-9
+            )
+            for name, value in z.items():
+                np.testing.assert_allclose(again[name], value, atol=1e-10)
+
+
+class TestUnits:
+    def test_levels_share_one_map_and_differences_are_not_centred(self):
+        data = dataset(1)
+        y = data.values
+        scaling = fit_scaling(data, as_outputs(EXPRESSIONS), PMM(EXPRESSIONS).basis)
+        pooled = y[:, :2][~np.isnan(y[:, :2])]
+        assert scaling.shift[:3] == pytest.approx((pooled.mean(), pooled.mean(), 0))
+        assert scaling.scale[:3] == pytest.approx((pooled.std(),) * 3)
+        s_A = max(np.nanstd(y[:, 3]), np.sqrt(np.nanmean(y[:, 4])))
+        assert scaling.shift[3:] == pytest.approx((np.nanmean(y[:, 3]), 0, 0))
+        assert scaling.scale[3:] == pytest.approx((s_A, s_A**2, np.nanmean(y[:, 5])))
+        assert scaling.spread == pytest.approx(np.nanstd(y, axis=0))
+        assert Scaling.from_dict(scaling.to_dict()) == scaling
+
+    def test_differences_alone_set_the_unit_by_their_size(self):
+        c = np.linspace(0, 1, 5)
+        data = Dataset.from_columns({"c": c}, {"d": 10 + 0.01 * c})
+        scaling = fit_scaling(data, as_outputs(["E1-E0"]), PMM(["E1-E0"]).basis)
+        assert scaling.shift == (0.0,)
+        assert scaling.scale[0] == pytest.approx(10, rel=1e-2)
+
+    def test_negative_strengths_are_refused(self):
+        data = Dataset.from_columns({"c": np.arange(5.0)}, {"t": -10.0 - 0.1 * np.arange(5)})
+        with pytest.raises(InputError, match="a transition strength cannot be negative"):
+            fit_scaling(data, as_outputs(["|<0|A|1>|^2"]), PMM(["E0"]).basis)
+
+    def test_the_exact_matrices_return_the_data(self):
+        """M(c) = (σz + c σx)/2 carried into the model's units by hand, with A = σx as an observable."""
+        c = np.linspace(0.0, 1.0, 6)[:, None]
+        root = np.hypot(1.0, c[:, 0])
+        columns = {"E0": -root / 2, "E1": root / 2, "gap": root, "x": -c[:, 0] / root, "t": 1 / root**2}
+        data = Dataset.from_columns({"c": c[:, 0]}, columns)
+        outputs = ["E0", "E1", "E1-E0", "<0|A|0>", "|<0|A|1>|^2"]
+        posterior = Posterior(data, PMM(outputs, dim=2))
+        scaling = posterior.scaling
+        m, s, c_ref, width = scaling.shift[0], scaling.scale[0], c.mean(), c.std()
+        h0, h1 = small()
+        sigma_x = np.array([[0.0, 1.0], [1.0, 0.0]])
+        matrices = np.stack(
+            [
+                (h0 + c_ref * h1 - m * np.eye(2)) / s,
+                width * h1 / s,
+                (sigma_x - scaling.shift[3] * np.eye(2)) / scaling.scale[3],
+            ]
+        )
+        np.testing.assert_allclose(posterior.evaluate(matrices, c), data.values, atol=1e-13)
+        sites = posterior.matrix_prior.sites(jnp.asarray(matrices), jnp.ones(3))
+        np.testing.assert_allclose(posterior.outputs(sites, c), data.values, atol=1e-13)
+        problem = get("spins")
+        outside = posterior.outputs(sites, problem.outside)[:, :1]
+        np.testing.assert_allclose(outside, problem.exact(problem.outside), atol=1e-12)
+
+    @fields
+    def test_users_units_of_energy_do_not_matter(self, field):
+        """The log prior is the same, and the likelihood up to the units of its density."""
+        outputs = ("E0", "E1", "E1-E0")
+        plain = dataset(1, outputs=outputs, errors=False)
+        a, b = 27.2, -540.0
+        other = Dataset(
+            plain.controls,
+            a * plain.values + b * np.array([1.0, 1.0, 0.0]),
+            None,
+            plain.control_names,
+            plain.output_names,
+        )
+        first, second = (Posterior(d, PMM(outputs, dim=3, field=field)) for d in (plain, other))
+        z = random_z(first, 0)
+        log_p = jax.jit(first.potential)(z, *first.training)
+        # floors are in the user's units
+        moved = z | {"floor": z["floor"] + np.log(a)}
+        log_q = jax.jit(second.potential)(moved, *second.training)
+        assert float(log_q - log_p) == pytest.approx(plain.n_observed * np.log(a), rel=1e-9)
+
+
+class TestMissingData:
+    OUTPUTS = ("E0", "E1", "<0|A|0>")
+
+    def test_contribute_nothing(self):
+        full = dataset(1, rows=8, outputs=self.OUTPUTS)
+        values = np.array(full.values)
+        values[5] = np.nan
+        values[2, 1] = np.nan
+        gaps = Dataset(full.controls, values, full.errors, full.control_names, full.output_names)
+        keep = np.arange(8) != 5
+        fewer = Dataset(
+            full.controls[keep], values[keep], full.errors[keep], full.control_names, full.output_names
+        )
+        pmm = PMM(self.OUTPUTS, dim=3)
+        scaling = fit_scaling(gaps, pmm.outputs, pmm.basis)
+        a, b = (Posterior(d, pmm, scaling=scaling) for d in (gaps, fewer))
+        z = random_z(a, 0)
+        pointwise = np.asarray(jax.jit(lambda z: a.pointwise(a.constrain(z)))(z))
+        np.testing.assert_array_equal(pointwise == 0, np.isnan(values))
+        assert float(jax.jit(a.log_likelihood)(z)) == pytest.approx(float(jax.jit(b.log_likelihood)(z)))
+        value = jax.jit(a.potential)(z, *a.training)
+        assert float(value) == pytest.approx(float(jax.jit(b.potential)(z, *b.training)))
+
+    @fields
+    @pytest.mark.parametrize("floor", [True, False])
+    def test_leave_gradients_finite(self, field, floor):
+        data = dataset(1, outputs=self.OUTPUTS)
+        errors = np.where(data.mask, 0.2, 0)
+        data = Dataset(data.controls, data.values, errors, data.control_names, data.output_names)
+        posterior = Posterior(data, PMM(self.OUTPUTS, dim=3, field=field), noise=Noise(floor=floor))
+        z = random_z(posterior, 1)
+        both = jax.jit(
+            lambda z: (
+                jax.grad(posterior.potential)(z, *posterior.training),
+                jax.grad(posterior.log_likelihood)(z),
+            )
+        )
+        for gradient in both(z):
+            for name, value in gradient.items():
+                assert np.all(np.isfinite(value)), name
+
+
+class TestNoise:
+    OUTPUTS = ("E0", "E1")
+
+    def test_variances_add(self):
+        data = dataset(1, outputs=self.OUTPUTS)
+        posterior = Posterior(data, PMM(self.OUTPUTS, dim=2))
+        sites = posterior.prior_sites(jax.random.key(0)) | {"floor": jnp.array([0.3, 0.4])}
+        mean = np.asarray(posterior.outputs(sites, data.controls))
+        sd = np.sqrt(data.errors**2 + np.array([0.3, 0.4]) ** 2)
+        expected = stats.norm(mean, sd).logpdf(data.values)
+        np.testing.assert_allclose(posterior.pointwise(sites), np.nan_to_num(expected), rtol=1e-9)
+
+    def test_without_floor_only_known_errors_count(self):
+        data = dataset(1, outputs=self.OUTPUTS)
+        errors = np.where(data.mask, 0.2, 0)
+        data = Dataset(data.controls, data.values, errors, data.control_names, data.output_names)
+        posterior = Posterior(data, PMM(self.OUTPUTS, dim=2), noise=Noise(floor=False))
+        sites = posterior.prior_sites(jax.random.key(0))
+        assert "floor" not in sites
+        expected = stats.norm(np.asarray(posterior.outputs(sites, data.controls)), 0.2).logpdf(data.values)
+        np.testing.assert_allclose(posterior.pointwise(sites), np.nan_to_num(expected), rtol=1e-9)
+
+    def test_without_floor_and_errors_is_refused(self):
+        with pytest.raises(InputError, match="output y0: no known error and the learned floor is off"):
+            Posterior(dataset(1, outputs=self.OUTPUTS), PMM(self.OUTPUTS, dim=2), noise=Noise(floor=False))
+
+    @pytest.mark.parametrize("scale", [0.0, -1.0])
+    def test_floor_scale_must_be_positive(self, scale):
+        with pytest.raises(InputError, match="floor_scale = .* must be positive"):
+            Noise(floor_scale=scale)
+
+
+def test_columns_must_match_outputs():
+    with pytest.raises(InputError, match="the model has 1 outputs and the data 2 columns"):
+        Posterior(dataset(1, outputs=("E0", "E1")), PMM(["E0"]))
+
+
+def test_user_basis_without_constant():
+    """A basis without a constant: energies are not centred, M(c) = c M_0."""
+    data = dataset(1, outputs=("E0", "E1"))
+    posterior = Posterior(data, PMM(["E0", "E1"], dim=2, basis=Custom(lambda c: c, has_constant=False)))
+    sites = posterior.prior_sites(jax.random.key(0))
+    outputs = np.asarray(posterior.outputs(sites, data.controls))
+    # Negative controls turn the levels over.
+    slopes = np.sort(outputs / data.controls, axis=1)
+    np.testing.assert_allclose(slopes, np.broadcast_to(slopes[:1], slopes.shape), rtol=1e-10)
+
+
+class TestInNumPyro:
+    """``posterior.model`` is an ordinary NumPyro model in the user's units; MCMC is in test_equivalence."""
+
+    OUTPUTS = ("E0", "E1")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def posterior(cls):
+        return Posterior(dataset(1, outputs=cls.OUTPUTS), PMM(cls.OUTPUTS, dim=2))
+
+    def test_predictive(self, posterior):
+        c = np.linspace(0, 9, 7)[:, None]
+        draws = Predictive(posterior.model, num_samples=5)(jax.random.key(0), c)
+        assert draws["y"].shape == (5, 7, 2)
+        error = np.full((7, 2), 1e3)
+        wide = Predictive(posterior.model, num_samples=5)(jax.random.key(0), c, error=error)
+        assert wide["y"].std() > 100 > draws["y"].std()
+
+    def test_svi(self, posterior):
+        svi = SVI(posterior.model, AutoNormal(posterior.model), Adam(1e-2), Trace_ELBO())
+        c, y, error = posterior.training
+        result = svi.run(jax.random.key(0), 200, c, y=y, error=error, progress_bar=False)
+        assert np.all(np.isfinite(result.losses))
+        assert result.losses[-20:].mean() < result.losses[:20].mean()
