@@ -203,6 +203,8 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     click.echo(
         f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"
     )
+    if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
+        click.echo("note: with levels only and one affine control a complex field adds a prior and nothing else")
     done, _ = execute(posterior, method, seed, out, options, new, rest if len(rest) else None)
     return _finish(done, out, strict)
 

@@ -89,7 +89,7 @@ def test_periods(period):
     ],
 )
 def test_bad_expressions(text):
-    with pytest.raises(InputError, match="^basis ") as caught:
+    with pytest.raises(InputError, match=r"^basis ") as caught:
         parse_basis(text)
     assert "\n" not in str(caught.value)
 
@@ -155,7 +155,7 @@ class TestScaledTerms:
 
     def test_that_are_constant_up_to_rounding_are_refused(self):
         controls = np.arange(6.0)[:, None] * 0.25 + 0.125
-        with pytest.raises(InputError, match="term [12] is zero or constant"):
+        with pytest.raises(InputError, match=r"term [12] is zero or constant"):
             fit_scaling(dataset(controls), as_outputs(["E0"]), Fourier(1, 0.25))
 
     @pytest.mark.parametrize("basis", BASES, ids=str)

@@ -195,7 +195,7 @@ BAD = {
     "missing column": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "x", "--outputs", "E0"], "x"),
     "non-numeric cell": ("c,E0\n0,1\n1,abc\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
     "empty file": ("", ["--controls", "c", "--outputs", "E0"], "empty"),
-    "duplicate header": ("c,E0,E0\n0,1,1\n1,2,2\n2,4,4\n", ["--controls", "c", "--outputs", "E0"], "twice"),
+    "duplicate header": ("c,E0,E0\n0,1,1\n1,2,2\n2,4,4\n", ["--controls", "c", "--outputs", "E0"], "2 times"),
     "fewer rows than outputs": ("c,E0,E1\n0,1,2\n", ["--controls", "c", "--outputs", "E0,E1"], "row"),
     "NaN control": ("c,E0\n0,1\nnan,2\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
     "infinite control": ("c,E0\n0,1\ninf,2\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),

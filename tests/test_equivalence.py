@@ -161,7 +161,7 @@ def thinned(draws):
     return draws[:, ::step].reshape(-1, number)
 
 
-def prior_by_nuts(posterior, seed, warmup, draws, chains=20):
+def prior_by_nuts(posterior, seed, warmup, draws, chains=4):
     """Sites (chain, draw, ...) drawn by NumPyro's NUTS on ``log_prior``, started far from the prior."""
     key_init, key_run = jax.random.split(jax.random.key(seed))
     one = jax.eval_shape(lambda k: posterior.unconstrain(posterior.prior_sites(k)), key_init)
@@ -172,7 +172,7 @@ def prior_by_nuts(posterior, seed, warmup, draws, chains=20):
         num_warmup=warmup,
         num_samples=draws,
         num_chains=chains,
-        chain_method="vectorized",
+        chain_method="sequential",
         progress_bar=False,
     )
     mcmc.run(key_run, init_params=init)
@@ -207,12 +207,12 @@ class TestPriorOfOutputs:
 
     @pytest.mark.parametrize("name", ["real, one control", "complex, two controls"])
     def test_by_nuts_with_learned_scales(self, name):
-        compare_nuts(CASES[name], floor=False, warmup=200, draws=600, at_least=1_000)
+        compare_nuts(CASES[name], floor=False, warmup=400, draws=4_000, at_least=1_000)
 
     @pytest.mark.slow
     @cases
     def test_by_nuts_with_learned_scales_and_floors(self, case):
-        compare_nuts(case, floor=True, warmup=500, draws=2_500, at_least=3_000)
+        compare_nuts(case, floor=True, warmup=500, draws=12_500, at_least=3_000)
 
 
 class TestTheComparisonCanFail:
@@ -254,18 +254,17 @@ def two_level_data():
     return Dataset(c, values, np.full(values.shape, 0.05), ("a", "b"), ("E0", "E1", "x"))
 
 
-def spin_data():
-    return get("spins").dataset(noise=5e-2, seed=0)
+def one_control_data():
+    return get("exceptional_point").dataset(noise=5e-2, seed=0, known_errors=True)
 
 
 POSTERIORS = {
-    "real 2x2, learned floor": (spin_data, ("E0",), "real", np.array([[1.5], [3.0]]), True),
-    "complex 2x2, two controls": (
+    "real, one control": (one_control_data, ("E0", "E1"), "real", np.array([[3.0], [-4.0]])),
+    "complex, two controls": (
         two_level_data,
         ("E0", "E1", "<0|A|0>"),
         "complex",
         np.array([[1.5, 0.0], [2.0, -2.0]]),
-        False,
     ),
 }
 
@@ -274,36 +273,36 @@ class TestPosterior:
     """Outputs under the gauge-fixed posterior and the ungauged one, in and outside the training region."""
 
     @staticmethod
-    def outputs(data, expressions, field, controls, floor, kind):
+    def outputs(data, expressions, field, controls, kind):
         prior = Prior(scale_median=1.0, scale_spread=0.3, shift_sd=1.0, gauge=kind)
-        posterior = Posterior(data, PMM(expressions, dim=2, field=field), prior, Noise(floor))
+        posterior = Posterior(data, PMM(expressions, dim=2, field=field), prior, Noise(floor=False))
         mcmc = MCMC(
-            NUTS(posterior.model, dense_mass=True, target_accept_prob=0.9),
-            num_warmup=400,
-            num_samples=800,
-            num_chains=6,
-            chain_method="vectorized",
+            NUTS(posterior.model, dense_mass=True),
+            num_warmup=250,
+            num_samples=400,
+            num_chains=4,
+            chain_method="sequential",
             progress_bar=False,
         )
         mcmc.run(jax.random.key(7), *posterior.training)
         sites = mcmc.get_samples(group_by_chain=True)
         return np.asarray(
             jax.jit(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, controls))))(sites)
-        ).reshape(6, 800, -1)
+        ).reshape(4, 400, -1)
 
     @pytest.mark.parametrize(
-        ("make", "expressions", "field", "outside", "floor"), POSTERIORS.values(), ids=POSTERIORS.keys()
+        ("make", "expressions", "field", "outside"), POSTERIORS.values(), ids=POSTERIORS.keys()
     )
-    def test_outputs_do_not_depend_on_the_gauge(self, make, expressions, field, outside, floor):
+    def test_outputs_do_not_depend_on_the_gauge(self, make, expressions, field, outside):
         data = make()
         controls = np.concatenate([data.controls[:2], outside])
         draws = [
-            az.convert_to_dataset({"x": self.outputs(data, expressions, field, controls, floor, kind)})
+            az.convert_to_dataset({"x": self.outputs(data, expressions, field, controls, kind)})
             for kind in ("reference", "none")
         ]
         for d in draws:
             assert float(az.rhat(d)["x"].max()) < 1.02
-            assert float(az.ess(d)["x"].min()) > 400
+            assert float(az.ess(d)["x"].min()) > 200
         mean = [d["x"].mean(("chain", "draw")) for d in draws]
         error = np.hypot(*(az.mcse(d, method="mean")["x"] for d in draws))
         assert np.all(np.abs(mean[0] - mean[1]) < 4 * error)

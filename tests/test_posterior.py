@@ -91,6 +91,8 @@ class Explicit:
             np.array([1.0] * k + [-k] + [0.0] * (n - k - 1)) / np.sqrt(k * (k + 1)) for k in range(1, n)
         ]
         pairs = list(itertools.combinations(range(n), 2))
+        # The outputs see levels 0 and 1: their couplings are sampled in units of the square root of the gap.
+        unit = np.array([np.sqrt(levels[j] - levels[i]) if i < 2 else 1.0 for i, j in pairs])
         for k in range(1, K):
             shift = z["shift"][k - 1]
             total += stats.norm(0, np.sqrt(v + s[k] ** 2 / n)).logpdf(shift)
@@ -99,25 +101,26 @@ class Explicit:
             M = np.diag(shift + sum(x * h for x, h in zip(d, helmert, strict=True))).astype(complex)
             if self.field == "real":
                 elements = z["offdiagonal"][k - 1]
-                total += stats.norm(0, tau[k]).logpdf(elements).sum()
+                total += stats.norm(0, tau[k] / unit).logpdf(elements).sum()
             elif k == 1:
                 r = np.exp(z["first_modulus"])
-                total += np.sum(np.log(2 * r / tau[1] ** 2) - r**2 / tau[1] ** 2 + z["first_modulus"])
+                width = tau[1] / unit[: n - 1]
+                total += np.sum(np.log(2 * r / width**2) - r**2 / width**2 + z["first_modulus"])
                 rest = z["first_offdiagonal"][0] if n > 2 else np.zeros(0)
-                total += stats.norm(0, tau[1] / np.sqrt(2)).logpdf(rest).sum()
                 re, im = np.split(rest, 2)
+                total += stats.norm(0, tau[1] / unit[n - 1 :] / np.sqrt(2)).logpdf([re, im]).sum()
                 elements = np.concatenate([r, re + 1j * im])
             else:
                 x = z["offdiagonal"][k - 2]
-                total += stats.norm(0, tau[k] / np.sqrt(2)).logpdf(x).sum()
                 re, im = np.split(x, 2)
+                total += stats.norm(0, tau[k] / unit / np.sqrt(2)).logpdf([re, im]).sum()
                 elements = re + 1j * im
-            for (i, j), element in zip(pairs, elements, strict=True):
+            for (i, j), element in zip(pairs, elements * unit, strict=True):
                 M[i, j], M[j, i] = element, np.conj(element)
             matrices.append(M)
-        unit = np.nanstd(self.data.values, axis=0)
+        spread = np.nanstd(self.data.values, axis=0)
         floor = np.exp(z["floor"])
-        total += np.sum(stats.halfcauchy(scale=self.noise_scale * unit).logpdf(floor) + z["floor"])
+        total += np.sum(stats.halfcauchy(scale=self.noise_scale * spread).logpdf(floor) + z["floor"])
         return total, np.array(matrices), floor
 
     def log_eigenvalues(self, levels, s):
@@ -348,7 +351,7 @@ class TestNoise:
 
     @pytest.mark.parametrize("scale", [0.0, -1.0])
     def test_floor_scale_must_be_positive(self, scale):
-        with pytest.raises(InputError, match="floor_scale = .* must be positive"):
+        with pytest.raises(InputError, match=r"floor_scale = .* must be positive"):
             Noise(floor_scale=scale)
 
 
