@@ -205,7 +205,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     )
     if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
         click.echo("note: with levels only and one affine control a complex field adds a prior and nothing else")
-    done, _ = execute(posterior, method, seed, out, options, new, rest if len(rest) else None)
+    done, _ = execute(posterior, method, seed, out, options, new, rest)
     return _finish(done, out, strict)
 
 

@@ -72,8 +72,9 @@ def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     az = import_arviz()
     shape = draws.shape[2:]
     flat = xr.Dataset({"x": (("chain", "draw", "k"), draws.reshape(*draws.shape[:2], -1))})
-    rhat = az.rhat(flat)["x"].values
-    bulk, tail = (az.ess(flat, method=m)["x"].values for m in ("bulk", "tail"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rhat = az.rhat(flat)["x"].values
+        bulk, tail = (az.ess(flat, method=m)["x"].values for m in ("bulk", "tail"))
     constant = np.ptp(flat["x"].values, axis=(0, 1)) == 0
     rhat, ess = np.where(constant, np.nan, rhat), np.where(constant, np.nan, np.fmin(bulk, tail))
     return rhat.reshape(shape), ess.reshape(shape)

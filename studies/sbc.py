@@ -2,7 +2,8 @@
 
     python studies/sbc.py --datasets 200 --out sbc [--cases 2x2 3x3] [--seed 0]
 
-Writes CASE.nc for each case, sbc.png and sbc.md into the folder. A case whose file is there is not run again.
+Writes CASE.nc for each case, sbc.png and sbc.md into the folder. Data sets run in portions that are saved, so the
+same command goes on where it was stopped.
 """
 
 import argparse
@@ -32,6 +33,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 OUTSIDE = np.array([[2.0], [4.0]])
+PORTION = 40
 SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490, "target_accept": 0.95, "max_tree_depth": 9}
 
 
@@ -215,6 +217,42 @@ def plot(trees: dict[str, xr.DataTree], path: Path) -> None:
     plt.close(figure)
 
 
+def portions(case: Case, name: str, key, args) -> xr.DataTree:
+    """Run a case portion by portion, or take up those that are there."""
+    parts = []
+    for i, first in enumerate(range(0, args.datasets, PORTION)):
+        n = min(PORTION, args.datasets - first)
+        path = args.out / f"{name}-{args.seed}-{first}-{n}.part.nc"
+        if not path.exists():
+            began = time.perf_counter()
+            tree = case.run(jax.random.fold_in(key, i), n, progress=report)
+            tree.attrs["seconds"] = time.perf_counter() - began
+            tree.to_netcdf(path.with_suffix(".partial"), engine="h5netcdf")
+            path.with_suffix(".partial").replace(path)
+        parts.append(xr.load_datatree(path, engine="h5netcdf"))
+    whole = joined(parts)
+    whole.to_netcdf(args.out / f"{name}.nc", engine="h5netcdf")
+    return whole
+
+
+def joined(parts: list[xr.DataTree]) -> xr.DataTree:
+    """One tree of all data sets."""
+    groups = {}
+    for name in ("prior_sbc", "sbc_stats"):
+        whole = xr.concat([p[name].to_dataset() for p in parts], "draw", data_vars="minimal")
+        groups[name] = whole.assign_coords(draw=np.arange(whole.sizes["draw"]))
+    ess, kept = groups["sbc_stats"]["ess"], parts[0].attrs["n_ranks"] - 1
+    mean, short = float(ess.mean("draw").min()), float((ess.min("quantity") < kept).mean())
+    attrs = parts[0].attrs | {
+        "ess_mean": mean,
+        "ess_short": short,
+        "thinned_enough": int(mean >= kept and short <= 0.05),
+        "seconds": sum(float(p.attrs["seconds"]) for p in parts),
+    }
+    groups["prior_sbc"].attrs = attrs
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", type=int, default=200)
@@ -227,21 +265,8 @@ def main() -> None:
     everything = cases()
     trees, table, parts = {}, [], []
     for name in args.cases:
-        path = args.out / f"{name}.nc"
-        if path.exists():
-            trees[name] = xr.load_datatree(path, engine="h5netcdf")
-            if (trees[name].attrs["datasets"], trees[name].attrs["seed"]) != (args.datasets, args.seed):
-                parser.error(f"{path} is of another run; remove it, or choose another --out")
-        else:
-            began = time.perf_counter()
-            key = jax.random.fold_in(jax.random.key(args.seed), list(WHAT).index(name))
-            tree = everything[name].run(key, args.datasets, progress=report)
-            seconds = time.perf_counter() - began
-            tree.attrs |= {"datasets": args.datasets, "seed": args.seed, "seconds": seconds}
-            partial = path.with_suffix(".partial")
-            tree.to_netcdf(partial, engine="h5netcdf")
-            partial.replace(path)
-            trees[name] = tree
+        key = jax.random.fold_in(jax.random.key(args.seed), list(WHAT).index(name))
+        trees[name] = portions(everything[name], name, key, args)
         test = uniformity(ranks(trees[name]), trees[name].attrs["n_ranks"])
         table.append(row(name, trees[name], test, everything[name].right))
         parts.append(f"### {name}\n\n{details(trees[name], test)}\n")

@@ -291,7 +291,11 @@ class TestPosterior:
         ).reshape(4, 400, -1)
 
     @pytest.mark.parametrize(
-        ("make", "expressions", "field", "outside"), POSTERIORS.values(), ids=POSTERIORS.keys()
+        ("make", "expressions", "field", "outside"),
+        [
+            pytest.param(*v, id=k, marks=[pytest.mark.slow] if v[2] == "complex" else [])
+            for k, v in POSTERIORS.items()
+        ],
     )
     def test_outputs_do_not_depend_on_the_gauge(self, make, expressions, field, outside):
         data = make()
