@@ -100,7 +100,7 @@ def demo(out: Path | None, seed: int) -> int:
     data = problem.dataset(noise=1e-2, seed=seed)
     posterior = Posterior(data, PMM(tuple(problem.outputs.values()), dim=4))
     controls = np.linspace(0, 3, 61)[:, None]
-    method = NUTS(warmup=600, draws=1000)
+    method = NUTS(warmup=500, draws=700)
     options = {"command": "demo", "seed": seed, "method": repr(method)}
     check_folder(out, options, resume=False)
     click.echo(
@@ -204,7 +204,9 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"
     )
     if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
-        click.echo("note: with levels only and one affine control a complex field adds a prior and nothing else")
+        click.echo(
+            "note: with levels only and one affine control a complex field adds a prior and nothing else"
+        )
     done, _ = execute(posterior, method, seed, out, options, new, rest)
     return _finish(done, out, strict)
 

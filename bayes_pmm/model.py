@@ -60,6 +60,11 @@ class PMM:
             raise InputError(
                 f"dim = {self.dim} has no such level: the outputs {', '.join(map(str, outputs))} need dim >= {least}"
             )
+        for output in outputs:
+            if len({k % self.dim for k in output.levels}) < len(output.levels):
+                raise InputError(
+                    f"output {output}: with dim = {self.dim} both indices are the same level; use another"
+                )
         if self.field not in FIELDS:
             raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")
 

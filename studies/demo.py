@@ -1,6 +1,6 @@
 """The demo with several seeds: status, convergence, time, and exact values inside the 90 % latent band outside the data.
 
-    python studies/demo.py --out DIR [--seeds 5]       # resumable: finished seeds are not run again
+python studies/demo.py --out DIR [--seeds 5]       # resumable: finished seeds are not run again
 """
 
 import argparse
@@ -28,7 +28,9 @@ def inside(folder, outside):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
@@ -48,7 +50,9 @@ def main():
             f" {s['seconds']:.0f} | {hits} of {n} |",
             flush=True,
         )
-    print(f"\n{total} of {count} ({total / count:.0%}) exact values outside the data inside the 90 % latent band")
+    print(
+        f"\n{total} of {count} ({total / count:.0%}) exact values outside the data inside the 90 % latent band"
+    )
 
 
 if __name__ == "__main__":

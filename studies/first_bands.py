@@ -30,13 +30,19 @@ PROBLEMS = (
     "crossings", "anticrossing", "two_couplings",
 )  # fmt: skip
 DRAWS = 2000
+DIMS = {"nv": 9}
+"""Dimensions other than the default: nine levels describe eight lines, and twelve would be slow."""
 BASES = {"anticrossing": bp.Fourier(1, 3.0)}
 """Bases other than affine: what a user who knows the device would choose."""
 
 
 def pmm_draws(problem, data, controls, seed, args):
     """Latent draws (S, N, Q) of the PMM with the package's defaults, and what the fit says of itself."""
-    pmm = bp.PMM(tuple(problem.outputs.values()), dim=args.dim, basis=BASES.get(problem.name, bp.Affine()))
+    pmm = bp.PMM(
+        tuple(problem.outputs.values()),
+        dim=args.dim or DIMS.get(problem.name),
+        basis=BASES.get(problem.name, bp.Affine()),
+    )
     done = bp.fit(
         bp.Posterior(data, pmm), bp.NUTS(warmup=args.warmup, draws=args.draws), key=seed, controls=controls
     )

@@ -1,6 +1,6 @@
 """The README's picture: the demo's band, a Gaussian process on the same data, and the exact levels.
 
-    python studies/picture.py RUN docs/band.png      # RUN: a folder made by `bayes-pmm demo`
+python studies/picture.py RUN docs/band.png      # RUN: a folder made by `bayes-pmm demo`
 """
 
 import argparse
@@ -18,7 +18,9 @@ jax.config.update("jax_enable_x64", True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("picture", type=Path)
     args = parser.parse_args()
@@ -31,7 +33,15 @@ def main():
         gp = GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=8, random_state=0)
         gp.fit(data.controls, data.values[:, q])
         mean, sd = gp.predict(g[:, None], return_std=True)
-        ax.fill_between(g, mean - 1.645 * sd, mean + 1.645 * sd, color="C1", alpha=0.2, lw=0, label="Gaussian process, 90 %")
+        ax.fill_between(
+            g,
+            mean - 1.645 * sd,
+            mean + 1.645 * sd,
+            color="C1",
+            alpha=0.2,
+            lw=0,
+            label="Gaussian process, 90 %",
+        )
         ax.plot(g, mean, color="C1", lw=1)
         lo, _, mid, _, hi = bands.quantiles["latent"][:, :, q]
         ax.fill_between(g, lo, hi, color="C0", alpha=0.3, lw=0, label="bayes_pmm, 90 %")

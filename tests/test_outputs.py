@@ -124,3 +124,10 @@ def test_values_against_numpy(field):
 def test_levels_alone_need_no_vectors():
     assert not any(o.needs_vectors for o in as_outputs(["E0", "E1-E0"]))
     assert all(o.needs_vectors for o in as_outputs(["<0|A|0>", "|<0|A|1>|^2"]))
+
+
+@pytest.mark.parametrize("expression", ["E0-E[-4]", "|<0|A|-4>|^2"])
+def test_one_level_named_from_below_and_above_is_refused(expression):
+    with pytest.raises(InputError, match="same level"):
+        PMM([expression], dim=4)
+    PMM([expression], dim=5)
