@@ -5,6 +5,8 @@
 
 PYTHON ?=
 PYTEST_ARGS ?=
+# Processes that run tests side by side; a file stays in one, because its fits are shared.
+WORKERS ?= 2
 DEMO_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -26,10 +28,10 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/bayes-pmm demo $(DEMO_ARGS)
 
 test: $(VENV)/.installed-all
-	$(RUN) -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu" $(PYTEST_ARGS)
 
 slow: $(VENV)/.installed-all
-	$(RUN) -m pytest -m "slow and not gpu" $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "slow and not gpu" $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-all
 	$(RUN) -m ruff check .

@@ -1,4 +1,4 @@
-"""The demo with several seeds: status, convergence, time, and exact values inside the 90 % latent band outside the data.
+"""The demo with several seeds: status, convergence, time, and exact values inside the band outside the data.
 
 python studies/demo.py --out DIR [--seeds 5]       # resumable: finished seeds are not run again
 """

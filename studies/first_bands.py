@@ -30,6 +30,7 @@ PROBLEMS = (
     "crossings", "anticrossing", "two_couplings",
 )  # fmt: skip
 DRAWS = 2000
+METHODS = ("pmm", "gp", "polynomial")
 DIMS = {"nv": 9}
 """Dimensions other than the default: nine levels describe eight lines, and twelve would be slow."""
 BASES = {"anticrossing": bp.Fourier(1, 3.0)}
@@ -155,7 +156,7 @@ def table(results):
         mean = lambda m, k: np.mean([r["scores"][m][k] for r in cells])  # noqa: B023, E731
         about = [r["pmm"] for r in cells]
         statuses = [a["status"] for a in about]
-        three = lambda k, f: " | ".join(f.format(mean(m, k)) for m in ("pmm", "gp", "polynomial"))  # noqa: B023, E731
+        three = lambda k, f: " | ".join(f.format(mean(m, k)) for m in METHODS)  # noqa: B023, E731
         lines.append(
             f"| {name} | {about[0]['dim']} | {mean('pmm', 'coverage_in'):.2f} | {three('coverage_out', '{:.2f}')} "
             f"| {three('crps_out', '{:.3g}')} | {three('crps_in', '{:.3g}')} | {three('width_out', '{:.2g}')} "
@@ -171,11 +172,13 @@ def table(results):
             ]
         )
     )
+
+    def pooled(method):
+        return np.mean([r["scores"][method]["coverage_out"] for r in results])
+
     lines.append("")
     lines.append(
-        f"Pooled coverage outside of the 90 % band: PMM {np.mean([r['scores']['pmm']['coverage_out'] for r in results]):.2f},"
-        f" GP {np.mean([r['scores']['gp']['coverage_out'] for r in results]):.2f},"
-        f" polynomial {np.mean([r['scores']['polynomial']['coverage_out'] for r in results]):.2f}."
+        f"Pooled coverage outside of the 90 % band: {', '.join(f'{m} {pooled(m):.2f}' for m in METHODS)}."
         f" Geometric mean of the CRPS outside relative to the GP {ratio('gp'):.2f}, to the polynomial"
         f" {ratio('polynomial'):.2f} ({len(results)} data sets; 1e-4 added to both sides)."
     )
