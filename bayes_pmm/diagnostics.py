@@ -98,7 +98,9 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
             suspect.append(text)
     else:
         rhat, ess = rhat_and_ess(outputs)
-        max_rhat, min_ess = float(np.nanmax(rhat)), float(np.nanmin(ess))
+        # NaN if nothing moved at all, which no limit accepts.
+        max_rhat = float(np.max(rhat[~np.isnan(rhat)], initial=np.nan if np.isnan(rhat).all() else -np.inf))
+        min_ess = float(np.min(ess[~np.isnan(ess)], initial=np.nan if np.isnan(ess).all() else np.inf))
         if not max_rhat <= LIMITS.rhat:
             text = (
                 f"R-hat {max_rhat:.3f} of an output is above {LIMITS.rhat}: the chains disagree; draw longer"

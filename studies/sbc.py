@@ -103,16 +103,18 @@ def cases() -> dict[str, Case]:
         "known": Case(model(gaps, 2)),
         "half-noise": Case(half, right=False, generator=replace(half, data=known.data)),
         "tau-power": Case(known, right=False, wrong=missing_power_of_tau),
+        "2x2-8": Case(model(dataset(1, points=8), 2)),
     }
 
 
 WHAT = {
-    "2x2": "real 2×2, one level, learned floor",
-    "3x3": "real 3×3, two levels, learned floors",
-    "complex": "complex 2×2, two levels, learned floors",
+    "2x2": "real 2×2, one level, learned floor, 6 points",
+    "3x3": "real 3×3, two levels, learned floors, 6 points",
+    "complex": "complex 2×2, two levels, learned floors, 6 points",
     "known": "real 2×2, two levels, known errors and learned floors, 4 of 12 cells missing",
     "half-noise": "wrong: half of the true noise assumed",
     "tau-power": "wrong: gap density without τ^(−βn(n−1)/2)",
+    "2x2-8": "real 2×2, one level, learned floor, 8 points",
 }
 
 

@@ -180,7 +180,7 @@ class TestStatus:
 
     def test_one_stuck_chain_is_not_ok(self):
         outputs = self.good.copy()
-        outputs[0] += 0.3
+        outputs[0] += 0.6
         assert self.status(outputs).status == "suspect"
         outputs[0] += 5
         assert self.status(outputs).status == "failed"

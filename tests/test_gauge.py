@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from bayes_pmm import gauge, hermitian
 from bayes_pmm.model import PMM
 
-EXPRESSIONS = ("E0", "E[-1]", "E1-E0", "E[-1]-E0", "<0|A|0>", "<-1|B|-1>", "|<0|A|1>|^2", "|<1|B|-2>|^2")
+EXPRESSIONS = ("E0", "E[-1]", "E1-E0", "E[-1]-E0", "<0|A|0>", "<-1|B|-1>", "|<0|A|1>|^2", "|<0|B|-1>|^2")
 DIMS = (2, 3, 5)
 
 fields = pytest.mark.parametrize("field", hermitian.FIELDS)

@@ -76,7 +76,7 @@ def test_lists_of_outputs():
         (["E4-E0", "E0"], 5),
         (["<2|A|2>"], 3),
         (["|<0|A|3>|^2"], 4),
-        (["|<-5|A|0>|^2"], 5),
+        (["|<-5|A|1>|^2"], 5),
     ],
 )
 def test_dimension_that_has_all_levels(expressions, dim):
