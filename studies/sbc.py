@@ -104,6 +104,7 @@ def cases() -> dict[str, Case]:
         "half-noise": Case(half, right=False, generator=replace(half, data=known.data)),
         "tau-power": Case(known, right=False, wrong=missing_power_of_tau),
         "2x2-8": Case(model(dataset(1, points=8), 2)),
+        "3x3-8": Case(model(dataset(2, points=8), 3)),
     }
 
 
@@ -115,6 +116,7 @@ WHAT = {
     "half-noise": "wrong: half of the true noise assumed",
     "tau-power": "wrong: gap density without τ^(−βn(n−1)/2)",
     "2x2-8": "real 2×2, one level, learned floor, 8 points",
+    "3x3-8": "real 3×3, two levels, learned floors, 8 points",
 }
 
 
@@ -182,7 +184,13 @@ def plot(trees: dict[str, xr.DataTree], path: Path) -> None:
     """ECDF of the ranks minus the uniform one: a row per case, a column per kind of quantity."""
     kinds = ("output inside", "output outside", "floor", "scale", "log likelihood")
     figure, axes = plt.subplots(
-        len(trees), 5, figsize=(13, 2.1 * len(trees) + 0.6), sharex=True, sharey="row", squeeze=False
+        len(trees),
+        5,
+        figsize=(13, 2.1 * len(trees) + 0.6),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
     )
     for line, (name, tree) in zip(axes, trees.items(), strict=True):
         L, r = tree.attrs["n_ranks"], ranks(tree)
@@ -214,8 +222,7 @@ def plot(trees: dict[str, xr.DataTree], path: Path) -> None:
     for axis in axes[-1]:
         axis.set_xlabel("rank / number of ranks")
     figure.suptitle("ECDF of ranks − uniform; grey: 99 % simultaneous band of one line", fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=70)
     plt.close(figure)
 
 
