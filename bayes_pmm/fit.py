@@ -1,5 +1,6 @@
 """Fit a posterior: draws, diagnostics, bands, saving and loading."""
 
+import logging
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,8 @@ from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, with_noi
 from bayes_pmm.progress import on_terminal
 
 __all__ = ["Fit", "fit", "load"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +188,7 @@ def fit(
     if controls is not None:
         controls = check_controls(posterior, controls)
     key_run, key_fit = jax.random.split(key)
+    logger.info("drawing with %r from %r", method, posterior.pmm)
     with on_terminal(progress) as report:
         draws = method.run(
             posterior, key_run, progress=report, checkpoint=None if checkpoint is None else Path(checkpoint)
@@ -192,7 +196,11 @@ def fit(
     outputs = outputs_at(posterior, draws, posterior.data.controls)
     if controls is not None:
         outputs = np.concatenate([outputs, outputs_at(posterior, draws, controls)], axis=2)
-    return Fit(posterior, draws, diagnose(draws, outputs), key_fit, controls)
+    diagnosis = diagnose(draws, outputs)
+    logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])
+    if diagnosis.status != "ok":
+        logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))
+    return Fit(posterior, draws, diagnosis, key_fit, controls)
 
 
 def load(path: str | Path, basis: Basis | None = None) -> Fit:
