@@ -286,7 +286,8 @@ def _sites_dataset(posterior, sites, cells, obs, chains) -> xr.Dataset:
     flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
     invariant = jax.jit(jax.vmap(lambda s: gauge.traces(posterior.matrix_prior.assemble(s)[0])))(flat)
     variables["trace"] = (("chain", "draw", "power"), np.asarray(invariant).reshape(*cells.shape[:2], -1))
-    coords = {**chains, **obs, "power": [1, 2, 3]}
+    # Only the index: ArviZ 1.x stacks all variables of this group, and other coordinates are not on all of them.
+    coords = {**chains, "obs_id": obs["obs_id"], "power": [1, 2, 3]}
     if "floor" in sites:
         coords["output_name"] = list(posterior.data.output_names)
     return xr.Dataset(variables, coords)
