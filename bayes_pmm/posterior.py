@@ -1,6 +1,6 @@
 r"""Model + prior + noise + data: a NumPyro model, its log densities, and its outputs from draws."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,20 @@ class Posterior:
     def training(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arguments (c, y, error) of :meth:`model` for the training data."""
         return self.data.controls, self.data.values, self.data.errors
+
+    @property
+    def arrays(self) -> dict:
+        """All that depends on the data's values, as arrays: what a compiled function should take as argument.
+
+        A function that closes over the data instead is compiled again for every new data set.
+        """
+        c, y, error = self.training
+        scaling = {k: np.asarray(v, float) for k, v in asdict(self.scaling).items()}
+        return {"scaling": scaling, "c": c, "y": y, "error": error}
+
+    def with_arrays(self, arrays: dict) -> "Posterior":
+        """Return the same posterior with the scaling from traced :attr:`arrays`, inside a compiled function."""
+        return replace(self, scaling=Scaling(**arrays["scaling"]))
 
     @property
     def _one_row(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

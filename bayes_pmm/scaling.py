@@ -45,13 +45,13 @@ class Scaling:
     def coefficients(self, basis: Basis, controls: jax.Array) -> jax.Array:
         """Coefficients φ (N, L) of the primary matrices at controls (N, p) in the user's units."""
         c = jnp.asarray(controls)
-        phi = basis(_mapped(basis, c, np.array(self.control_reference), np.array(self.control_scale)))
-        return (phi - np.array(self.term_reference)[None, :]) / np.array(self.term_scale)[None, :]
+        phi = basis(_mapped(basis, c, jnp.asarray(self.control_reference), jnp.asarray(self.control_scale)))
+        return (phi - jnp.asarray(self.term_reference)[None, :]) / jnp.asarray(self.term_scale)[None, :]
 
     def to_user(self, values: jax.Array) -> jax.Array:
         """Return outputs (..., Q) in the user's units."""
         tail = (1,) * (jnp.ndim(values) - 1)
-        shift, scale = np.array(self.shift), np.array(self.scale)
+        shift, scale = jnp.asarray(self.shift), jnp.asarray(self.scale)
         return shift.reshape(*tail, -1) + scale.reshape(*tail, -1) * values
 
     def to_dict(self) -> dict:

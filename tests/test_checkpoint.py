@@ -1,5 +1,6 @@
-"""Interrupted NUTS runs go on from their checkpoints, bit for bit; broken files are recognised."""
+"""Interrupted runs go on from their checkpoints, bit for bit; broken files are recognised."""
 
+import errno
 import os
 import zipfile
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from bayes_pmm.errors import BayesPMMError
-from bayes_pmm.inference import nuts
+from bayes_pmm.inference import chains
 from bayes_pmm.inference.checkpoint import ChainFile
+from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.start import Starts
 from bayes_pmm.model import PMM
@@ -18,8 +20,8 @@ from bayes_pmm.problems import get
 
 CHUNK = 10
 KEY = jax.random.key(5)
-CHUNKS = 3 + 4
-"""Chunks of a chain: 25 and 35 draws in tens."""
+CHUNKS = {"nuts": 3 + 4, "manifold": 4 + 4}
+"""Chunks of a chain: 25 and 35 draws in tens, and four segments in Manifold's warm-up."""
 
 
 class PriorStarts:
@@ -29,7 +31,10 @@ class PriorStarts:
         return Starts([posterior.prior_sites(k) for k in jax.random.split(key, chains)], ())
 
 
-METHOD = NUTS(chains=2, warmup=25, draws=35, max_tree_depth=4, starts=PriorStarts())
+METHODS = {
+    "nuts": NUTS(chains=2, warmup=25, draws=35, max_tree_depth=4, starts=PriorStarts()),
+    "manifold": Manifold(chains=2, warmup=25, draws=35, trajectory=1.0, starts=PriorStarts()),
+}
 
 
 class Interrupted(Exception):
@@ -39,7 +44,7 @@ class Interrupted(Exception):
 @pytest.fixture(autouse=True, scope="module")
 def short_chunks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nuts, "CHUNK", CHUNK)
+        patch.setattr(chains, "CHUNK", CHUNK)
         yield
 
 
@@ -49,12 +54,22 @@ def posterior():
     return Posterior(problem.dataset(noise=1e-2, seed=0), PMM(list(problem.outputs.values()), dim=2))
 
 
+@pytest.fixture(scope="module", params=list(METHODS))
+def name(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(posterior):
-    return METHOD.run(posterior, KEY)
+def method(name):
+    return METHODS[name]
 
 
-def interrupt(posterior, folder, reports):
+@pytest.fixture(scope="module")
+def uninterrupted(posterior, method):
+    return method.run(posterior, KEY)
+
+
+def interrupt(method, posterior, folder, reports):
     """Run until the given number of reports on sampling."""
     seen = []
 
@@ -65,12 +80,12 @@ def interrupt(posterior, folder, reports):
                 raise Interrupted
 
     with pytest.raises(Interrupted):
-        METHOD.run(posterior, KEY, progress=progress, checkpoint=folder)
+        method.run(posterior, KEY, progress=progress, checkpoint=folder)
 
 
 def drawn_so_far(folder):
     counts = []
-    for path in sorted(folder.glob("chain_*.npz")):
+    for path in sorted(folder.glob("chain_?.npz")):
         with np.load(path) as file:
             counts.append(int(file["at"]))
     return counts
@@ -83,25 +98,25 @@ def assert_same(one, two):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_twice_interrupted_run_equals_uninterrupted(posterior, uninterrupted, tmp_path):
-    interrupt(posterior, tmp_path, 2)
+def test_twice_interrupted_run_equals_uninterrupted(name, method, posterior, uninterrupted, tmp_path):
+    interrupt(method, posterior, tmp_path, 2)
     in_warmup = drawn_so_far(tmp_path)
-    assert 0 < min(in_warmup) <= max(in_warmup) <= METHOD.warmup
-    interrupt(posterior, tmp_path, 6)
+    assert 0 < min(in_warmup) <= max(in_warmup) <= method.warmup
+    interrupt(method, posterior, tmp_path, 6 if name == "nuts" else 8)
     before = drawn_so_far(tmp_path)
-    assert METHOD.warmup < max(before) < 60
+    assert method.warmup < max(before) < 60
     seen = []
-    resumed = METHOD.run(posterior, KEY, progress=lambda *report: seen.append(report), checkpoint=tmp_path)
+    resumed = method.run(posterior, KEY, progress=lambda *report: seen.append(report), checkpoint=tmp_path)
     assert_same(resumed, uninterrupted)
     done = [d for stage, d, _ in seen if stage == "sampling"]
-    assert len(done) < 2 * CHUNKS, "the resumed run drew everything again"
+    assert len(done) < 2 * CHUNKS[name], "the resumed run drew everything again"
     assert done[-1] == 2 * 60
 
 
-def test_finished_run_is_read_back_from_plain_arrays(posterior, uninterrupted, tmp_path):
-    first = METHOD.run(posterior, KEY, checkpoint=tmp_path / "new" / "folder")
+def test_finished_run_is_read_back_from_plain_arrays(name, method, posterior, uninterrupted, tmp_path):
+    first = method.run(posterior, KEY, checkpoint=tmp_path / "new" / "folder")
     seen = []
-    again = METHOD.run(
+    again = method.run(
         posterior, KEY, progress=lambda *report: seen.append(report), checkpoint=tmp_path / "new" / "folder"
     )
     assert_same(first, uninterrupted)
@@ -111,7 +126,9 @@ def test_finished_run_is_read_back_from_plain_arrays(posterior, uninterrupted, t
     assert again.info["seconds"] >= 0.5 * first.info["seconds"]
     # The files hold plain arrays only.
     paths = sorted((tmp_path / "new" / "folder").iterdir())
-    assert [p.name for p in paths] == ["chain_0.npz", "chain_1.npz"]
+    names = [p.name for p in paths]
+    shared = [f"shared_{k}.npz" for k in range(1, 5)] if name == "manifold" else []
+    assert names == [f"chain_{i}{e}" for i in (0, 1) for e in (".before.npz", ".npz")] + shared
     for path in paths:
         assert all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist())
         with np.load(path, allow_pickle=False) as file:
@@ -157,10 +174,31 @@ def test_damaged_file_is_recognised(tmp_path, damage):
     assert file.load(state) is None
 
 
-def test_damaged_file_starts_that_chain_afresh(posterior, uninterrupted, tmp_path):
-    interrupt(posterior, tmp_path, 9)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_file_before_is_used_when_the_last_is_damaged(tmp_path, damage):
+    file = ChainFile(tmp_path, 0)
+    state = {"x": np.arange(300.0), "key": jax.random.key(1)}
+    file.save(state, 10, [(np.zeros((10, 2)),)], 1.0)
+    file.save({**state, "x": -state["x"]}, 20, [(np.zeros((20, 2)),)], 2.0)
+    damage(file.path)
+    loaded, at, kept, _ = file.load(state)
+    assert at == 10
+    assert kept[0].shape == (10, 2)
+    np.testing.assert_array_equal(loaded["x"], state["x"])
+
+
+@pytest.mark.parametrize("reports", [3, 9, 13])
+def test_run_goes_on_from_the_file_before_a_damaged_one(method, posterior, uninterrupted, tmp_path, reports):
+    interrupt(method, posterior, tmp_path, reports)
     truncate(tmp_path / "chain_0.npz")
-    assert_same(METHOD.run(posterior, KEY, checkpoint=tmp_path), uninterrupted)
+    assert_same(method.run(posterior, KEY, checkpoint=tmp_path), uninterrupted)
+
+
+def test_damaged_files_start_that_chain_afresh(method, posterior, uninterrupted, tmp_path):
+    interrupt(method, posterior, tmp_path, 9)
+    for path in tmp_path.glob("chain_0*.npz"):
+        truncate(path)
+    assert_same(method.run(posterior, KEY, checkpoint=tmp_path), uninterrupted)
 
 
 def test_kill_while_writing_keeps_the_previous_file(tmp_path, monkeypatch):
@@ -181,9 +219,25 @@ def test_kill_while_writing_keeps_the_previous_file(tmp_path, monkeypatch):
     assert jax.random.key_data(loaded["key"]).tolist() == jax.random.key_data(state["key"]).tolist()
 
 
+def test_full_disk_is_said_and_the_run_so_far_is_kept(tmp_path, monkeypatch):
+    file = ChainFile(tmp_path, 0)
+    state = {"x": np.arange(3.0)}
+    file.save(state, 10, [(np.zeros((10, 2)),)], 1.0)
+
+    def full(stream, **arrays):  # noqa: ARG001
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(BayesPMMError, match="No space left on device"):
+        file.save(state, 20, [(np.ones((20, 2)),)], 2.0)
+    assert file.load(state)[1] == 10
+    assert [p.name for p in tmp_path.iterdir()] == ["chain_0.npz"], "the half-written file takes the space"
+
+
 def test_unwritable_folder_is_said(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(
-        BayesPMMError, match=r"chain_0\.npz: checkpoint not written \(.+\); mend that and resume"
+        BayesPMMError, match=r"chain_0\.npz: checkpoint not written \(.+\); .*mend that and resume"
     ):
         ChainFile(tmp_path / "taken", 0).save({"x": np.zeros(1)}, 1, [], 0.0)

@@ -2,6 +2,7 @@
 
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.laplace import Laplace
+from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import Draws, Method
 from bayes_pmm.inference.start import AnnealedStarts
@@ -13,6 +14,7 @@ __all__ = [
     "AnnealedStarts",
     "Draws",
     "Laplace",
+    "Manifold",
     "Method",
     "Variational",
     "method_by_name",
@@ -36,5 +38,5 @@ def method_by_name(name: str, chains: int = 4, warmup: int = 1000, draws: int = 
     if name == "laplace":
         return Laplace(chains=chains, draws=draws)
     if name == "manifold":
-        raise InputError("sampler 'manifold' is not built yet; use nuts")
+        return Manifold(chains=chains, warmup=warmup, draws=draws)
     raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")

@@ -1,7 +1,9 @@
-"""Saved states of chains: one file a chain, replaced atomically, plain arrays only."""
+"""Saved states of chains: one file a chain with the one before it, replaced atomically, plain arrays only."""
 
+import contextlib
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +12,25 @@ import numpy as np
 
 from bayes_pmm.errors import BayesPMMError
 
-__all__ = ["ChainFile"]
+__all__ = ["ChainFile", "load_arrays", "save_arrays"]
 
 
 class ChainFile:
     """The state of one chain and its draws so far, in a folder.
 
-    A file is written under another name and then renamed, so a kill leaves either the old one or the new one.
+    A file is written under another name and then renamed, so a kill leaves a whole one. The file before it is kept
+    for the day when the disk damages the last.
     """
 
     def __init__(self, folder: Path, chain: int):
         self.path = Path(folder) / f"chain_{chain}.npz"
+        self.before = self.path.with_suffix(".before.npz")
 
     def save(self, state: Any, at: int, records: list, seconds: float) -> None:
         """Save the state after ``at`` draws, the list of kept records and the seconds spent so far."""
-        leaves = [_plain(x) for x in jax.tree.leaves(state)]
         kept = [np.concatenate(parts) for parts in zip(*(jax.tree.leaves(r) for r in records), strict=True)]
-        arrays = {f"state_{i}": x for i, x in enumerate(leaves)} | {
-            f"kept_{i}": x for i, x in enumerate(kept)
-        }
-        partial = self.path.with_suffix(".partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
-                np.savez(file, at=at, seconds=seconds, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        except OSError as error:
-            raise BayesPMMError(
-                f"{self.path}: checkpoint not written ({error.strerror}); mend that and resume"
-            ) from error
+        arrays = {f"kept_{i}": x for i, x in enumerate(kept)} | {"at": at, "seconds": seconds}
+        save_arrays(self.path, state, arrays, before=self.before)
 
     def load(self, like: Any) -> tuple[Any, int, list, float] | None:
         """State, number of draws done, records and seconds spent, or None if there is no whole checkpoint.
@@ -50,20 +40,75 @@ class ChainFile:
         like : pytree
             A state of the same structure: only arrays are stored.
         """
-        if not self.path.exists():
-            return None
+        for path in (self.path, self.before):
+            found = load_arrays(path, like)
+            if found is not None and {"at", "seconds"} <= found[1].keys():
+                state, more = found
+                kept = [more[f"kept_{i}"] for i in range(sum(k.startswith("kept_") for k in more))]
+                return state, int(more["at"]), kept, float(more["seconds"])
+        return None
+
+
+def save_arrays(path: Path, tree: Any, more: dict | None = None, before: Path | None = None) -> None:
+    """Write the leaves of a tree, and further named arrays, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    tree : pytree
+    more : dict of arrays, optional
+    before : Path, optional
+        What an existing file is renamed to, once the new one is whole.
+
+    Raises
+    ------
+    BayesPMMError
+        If the disk is full or the folder cannot be written; what was there before is kept.
+    """
+    arrays = {f"state_{i}": _plain(x) for i, x in enumerate(jax.tree.leaves(tree))} | (more or {})
+    partial = path.with_suffix(".partial")
+    with _reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError):
-            return None
-        leaves, structure = jax.tree.flatten(like)
-        if not {"at", "seconds", *(f"state_{i}" for i in range(len(leaves)))} <= arrays.keys():
-            return None
-        stored = [arrays[f"state_{i}"] for i in range(len(leaves))]
-        state = structure.unflatten([_like(x, leaf) for x, leaf in zip(stored, leaves, strict=True)])
-        kept = [arrays[f"kept_{i}"] for i in range(sum(k.startswith("kept_") for k in arrays))]
-        return state, int(arrays["at"]), kept, float(arrays["seconds"])
+            with open(partial, "wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            if before is not None and path.exists():
+                os.replace(path, before)
+            os.replace(partial, path)
+        except BaseException:
+            # A full disk should not stay full of what nobody will read.
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+
+def load_arrays(path: Path, like: Any) -> tuple[Any, dict] | None:
+    """Return the tree and the further arrays written by :func:`save_arrays`, or None if missing or damaged."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError):
+        return None
+    leaves, structure = jax.tree.flatten(like)
+    if not {f"state_{i}" for i in range(len(leaves))} <= arrays.keys():
+        return None
+    stored = [arrays.pop(f"state_{i}") for i in range(len(leaves))]
+    return structure.unflatten([_like(x, leaf) for x, leaf in zip(stored, leaves, strict=True)]), arrays
+
+
+@contextlib.contextmanager
+def _reported(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise BayesPMMError(
+            f"{path}: checkpoint not written ({error.strerror}); the run up to the one before is kept: mend that"
+            " and resume"
+        ) from error
 
 
 def _plain(leaf: Any) -> np.ndarray:

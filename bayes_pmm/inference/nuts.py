@@ -1,9 +1,5 @@
 """NUTS: NumPyro's kernel, one thread a chain, in chunks that can be saved and taken up again."""
 
-import os
-import threading
-import time
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,15 +10,12 @@ from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference.checkpoint import ChainFile
+from bayes_pmm.inference.chains import Segment, collect, run_chains
 from bayes_pmm.inference.protocol import Draws, Progress, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["NUTS"]
-
-CHUNK = 50
-"""Draws between checkpoints and progress reports."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +78,20 @@ class NUTS:
         return Draws(sites, stats, info)
 
     def _sample(self, posterior, start, key, progress, checkpoint):
-        args = tuple(jnp.asarray(a) for a in posterior.training)
-        total = self.warmup + self.draws
-        value_and_grad = jax.jit(jax.value_and_grad(posterior.potential))
+        arrays = jax.tree.map(jnp.asarray, posterior.arrays)
+
+        def potential(z, arrays):
+            args = (arrays[k] for k in ("c", "y", "error"))
+            return posterior.with_arrays(arrays).potential(z, *args)
+
+        value_and_grad = jax.jit(jax.value_and_grad(potential))
         init, step = hmc(
-            potential_fn_gen=lambda c, y, e: lambda z: posterior.potential(z, c, y, e), algo="NUTS"
+            potential_fn_gen=lambda arrays: lambda z: potential(z, arrays),
+            algo="NUTS",
         )
 
         def initial(z, chain_key):
-            value, grad = value_and_grad(z, *args)
+            value, grad = value_and_grad(z, arrays)
             return init(
                 ParamInfo(z, value, grad),
                 self.warmup,
@@ -102,63 +100,25 @@ class NUTS:
                 target_accept_prob=self.target_accept,
                 trajectory_length=None,
                 max_tree_depth=self.max_tree_depth,
-                model_args=args,
+                model_args=(arrays,),
                 rng_key=chain_key,
             )
 
-        def chunk(state, count, args):
-            def body(i, carry):
-                state, kept = carry
-                state = step(state, args, {})
-                record = _record(state)
-                return state, jax.tree.map(lambda a, v: a.at[i].set(v), kept, record)
-
-            empty = jax.tree.map(lambda v: jnp.zeros((CHUNK, *v.shape), v.dtype), _record(state))
-            return jax.lax.fori_loop(0, count, body, (state, empty))
+        def chunk(state, count, shared, arrays):  # noqa: ARG001
+            return collect(lambda s: step(s, (arrays,), {}), _record, state, count)
 
         states = [initial(z, k) for z, k in zip(start, jax.random.split(key, self.chains), strict=True)]
-        compiled = jax.jit(chunk).lower(states[0], np.int32(0), args).compile()
-        done, lock = [0] * self.chains, threading.Lock()
-        stop = threading.Event()
-
-        def chain(index):
-            saved = ChainFile(checkpoint, index) if checkpoint is not None else None
-            state, at, records, before = states[index], 0, [], 0.0
-            if saved is not None and (previous := saved.load(state)):
-                state, at, leaves, before = previous
-                done[index] = at
-                if leaves:
-                    records = [jax.tree.unflatten(jax.tree.structure(_record(state)), leaves)]
-            while at < total and not stop.is_set():
-                # A chunk never spans the end of the warm-up, so that kept draws are whole chunks.
-                count = min(CHUNK, (self.warmup if at < self.warmup else total) - at)
-                state, kept = compiled(state, np.int32(count), args)
-                kept = jax.tree.map(lambda a, count=count: np.asarray(a[:count]), kept)
-                if at >= self.warmup:
-                    records.append(kept)
-                at += count
-                if saved is not None:
-                    saved.save(state, at, records, before + time.perf_counter() - began)
-                with lock:
-                    done[index] = at
-                    progress("sampling", sum(done), total * self.chains)
-            return records, before
-
-        began = time.perf_counter()
-        with ThreadPoolExecutor(max_workers=min(self.chains, os.cpu_count() or 1)) as pool:
-            futures = [pool.submit(chain, i) for i in range(self.chains)]
-            try:
-                # One chain's failure must not wait for the others to finish.
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-            results = [f.result() for f in futures]
-        seconds = time.perf_counter() - began + max(before for _, before in results)
-        joined = jax.tree.map(
-            lambda *chains: np.stack(chains),
-            *[jax.tree.map(lambda *parts: np.concatenate(parts), *records) for records, _ in results],
+        records, seconds = run_chains(
+            [Segment(self.warmup + self.draws, discard=self.warmup)],
+            states,
+            (),
+            chunk,
+            arrays,
+            progress=progress,
+            checkpoint=checkpoint,
         )
-        return joined[0], joined[1], seconds
+        z, stats = jax.tree.map(lambda *chains: np.stack(chains), *records)
+        return z, stats, seconds
 
 
 def _record(state) -> tuple[dict, dict]:

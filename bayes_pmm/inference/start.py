@@ -12,12 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix
+from threadpoolctl import threadpool_limits
 
 from bayes_pmm import gauge, hermitian
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["AnnealedStarts", "Basin", "Starts"]
+
+GOOD = 10.0
+"""Starts within this of the best log evidence are as good as it: Laplace at an optimum is no better than that."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Basin:
 
 @dataclass(frozen=True, eq=False)
 class Starts:
-    """Starting points, best first within the best basin.
+    """Starting points, best first.
 
     Parameters
     ----------
@@ -49,10 +53,13 @@ class Starts:
         One per chain: values of all latent sites.
     basins : tuple of Basin
         Best first.
+    ensemble : tuple of dict
+        All starts that fit about as well as the best: a first look at the posterior's widths.
     """
 
     sites: list[dict]
     basins: tuple[Basin, ...]
+    ensemble: tuple[dict, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,9 @@ class AnnealedStarts:
         Levenberg–Marquardt steps per stage at most.
     first, last : float
         Ends of the path.
+    least : float
+        The path goes on down to here in ``late_stages`` larger steps.
+    late_stages : int
     """
 
     candidates: int = 48
@@ -76,6 +86,8 @@ class AnnealedStarts:
     steps: int = 12
     first: float = 0.3
     last: float = 1e-3
+    least: float = 1e-9
+    late_stages: int = 12
 
     def find(self, posterior: Posterior, key: jax.Array, chains: int) -> Starts:
         """Starting points for a number of chains.
@@ -86,10 +98,13 @@ class AnnealedStarts:
             If no start reached a finite fit.
         """
         path = np.geomspace(self.first, self.last, self.stages)
+        # Below, the optimum only has to be followed.
+        path = np.append(path, np.geomspace(self.last, self.least, 1 + self.late_stages)[1:])
         if not posterior.noise.floor:
             path = np.append(path, 0.0)
         keys = jax.random.split(key, self.candidates)
-        found = _anneal(posterior, keys, jnp.asarray(path), self.steps)
+        with threadpool_limits(1):
+            found = _anneal(posterior, keys, jnp.asarray(path), self.steps)
         matrices, scale, floor, evidence, misfit, fitted = (np.asarray(x) for x in found)
         finite = np.isfinite(evidence)
         if not finite.any():
@@ -99,9 +114,12 @@ class AnnealedStarts:
         order = np.argsort(np.where(finite, -evidence, np.inf))[: finite.sum()]
         groups = _basins(order, fitted, floor, posterior)
         basins = tuple(Basin(len(g), float(misfit[g[0]]), float(evidence[g[0]])) for g in groups)
-        chosen = [groups[0][i % len(groups[0])] for i in range(chains)]
-        sites = [_sites(posterior, matrices[i], scale[i], floor[i]) for i in chosen]
-        return Starts(sites, basins)
+        good = [i for i in order if evidence[i] > evidence[order[0]] - GOOD]
+        chosen = [good[i % len(good)] for i in range(chains)]
+        convert = jax.jit(lambda m, s, f: _sites(posterior, m, s, f))
+        ensemble = tuple(convert(matrices[i], scale[i], floor[i]) for i in good)
+        sites = [ensemble[good.index(i)] for i in chosen]
+        return Starts(sites, basins, ensemble)
 
 
 def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) -> tuple:

@@ -1,0 +1,177 @@
+"""Running chains: one thread a chain, in chunks that are saved and taken up again, bit for bit.
+
+A run is a sequence of segments. Between segments all chains meet, and what they share (a metric) is computed from
+the draws of all of them; inside a segment no chain knows of the others, so the result does not depend on which
+thread was faster.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.inference.checkpoint import ChainFile, load_arrays, save_arrays
+from bayes_pmm.inference.protocol import Progress
+
+__all__ = ["CHUNK", "Segment", "collect", "run_chains"]
+
+CHUNK = 50
+"""Draws between checkpoints and progress reports."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of draws between two meetings of the chains.
+
+    Parameters
+    ----------
+    draws : int
+    discard : int
+        Draws at its beginning that leave no record.
+    """
+
+    draws: int
+    discard: int = 0
+
+
+def collect(step: Callable, record: Callable, state: Any, count: jax.Array) -> tuple[Any, Any]:
+    """Take ``count`` <= CHUNK steps: the last state, and records with a leading axis of CHUNK rows.
+
+    Parameters
+    ----------
+    step : callable
+        state -> state.
+    record : callable
+        state -> pytree of arrays to keep.
+    state : pytree
+    count : int array ()
+        Traced, so that chunks of any length share one compiled function.
+    """
+    empty = jax.tree.map(lambda v: jnp.zeros((CHUNK, *v.shape), v.dtype), jax.eval_shape(record, state))
+
+    def body(i, carry):
+        state, kept = carry
+        state = step(state)
+        return state, jax.tree.map(lambda a, v: a.at[i].set(v), kept, record(state))
+
+    return jax.lax.fori_loop(0, count, body, (state, empty))
+
+
+def run_chains(
+    segments: Sequence[Segment],
+    states: list,
+    shared: Any,
+    chunk: Callable,
+    arrays: Any,
+    *,
+    meet: Callable | None = None,
+    progress: Progress,
+    checkpoint: Path | None,
+) -> tuple[list, float]:
+    """Run all chains through all segments.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+    states : list of pytrees
+        The chains' first states, all of one structure.
+    shared : pytree
+        What the chains share in the first segment.
+    chunk : callable
+        (state, count, shared, arrays) -> (state, records with a leading axis of CHUNK rows); compiled here.
+    arrays : pytree
+        Data, so that other data of the same shapes find the compiled function in JAX's cache.
+    meet : callable, optional
+        (index of the coming segment, shared, records of all chains) -> what they share in it. Called with the
+        records (chain, draw, ...) of the segment before; must be deterministic.
+    progress : callable
+    checkpoint : Path or None
+
+    Returns
+    -------
+    records : list of pytrees
+        Of the last segment, one per chain, arrays (draw, ...).
+    seconds : float
+        Of sampling, those before an interruption included.
+    """
+    chains, total = len(states), sum(s.draws for s in segments)
+    files = [None if checkpoint is None else ChainFile(checkpoint, i) for i in range(chains)]
+    at, records, before = [0] * chains, [[] for _ in range(chains)], [0.0] * chains
+    compiled, structure = _compiled(chunk, states[0], np.int32(0), shared, arrays)
+    for i, file in enumerate(files):
+        if file is not None and (previous := file.load(states[i])):
+            states[i], at[i], leaves, before[i] = previous
+            records[i] = [jax.tree.unflatten(structure, leaves)] if leaves else []
+    began, lock, stop = time.perf_counter(), threading.Lock(), threading.Event()
+
+    def chain(i: int, start: int, segment: Segment, shared: Any) -> None:
+        end = start + segment.draws
+        if at[i] == start:
+            records[i] = []
+        while at[i] < end and not stop.is_set():
+            # A chunk never spans the end of the discarded draws, so that kept draws are whole chunks.
+            border = start + segment.discard
+            count = min(CHUNK, (border if at[i] < border else end) - at[i])
+            states[i], kept = compiled(states[i], np.int32(count), shared, arrays)
+            kept = jax.tree.map(lambda a, count=count: np.asarray(a[:count]), kept)
+            if at[i] >= border:
+                records[i].append(kept)
+            at[i] += count
+            if files[i] is not None:
+                files[i].save(states[i], at[i], records[i], before[i] + time.perf_counter() - began)
+            with lock:
+                progress("sampling", sum(at), total * chains)
+
+    start = 0
+    # LAPACK's own threads would fight with the chains' threads: 20 times slower on small matrices.
+    with threadpool_limits(1), ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
+        for k, segment in enumerate(segments):
+            if k > 0 and meet is not None:
+                shared = _met(meet, k, shared, records, checkpoint, [a - start for a in at], segment)
+            futures = [pool.submit(chain, i, start, segment, shared) for i in range(chains)]
+            try:
+                # One chain's failure must not wait for the others to finish.
+                wait(futures, return_when=FIRST_EXCEPTION)
+            except BaseException:
+                stop.set()
+                raise
+            if any(f.done() and f.exception() for f in futures):
+                stop.set()
+            for f in futures:
+                f.result()
+            start += segment.draws
+    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *r) for r in records]
+    return joined, time.perf_counter() - began + max(before)
+
+
+def _compiled(chunk: Callable, *args: Any) -> tuple[Callable, Any]:
+    lowered = jax.jit(chunk).lower(*args)
+    return lowered.compile(), jax.tree.structure(lowered.out_info[1])
+
+
+def _met(meet, k, shared, records, checkpoint, ahead, segment):
+    """What the chains share in segment k: from its file if they met before, otherwise from their records."""
+    path = None if checkpoint is None else checkpoint / f"shared_{k}.npz"
+    if path is not None and (stored := load_arrays(path, shared)):
+        return stored[0]
+    if min(ahead) >= segment.draws:
+        return shared  # all chains are past this segment
+    if max(ahead) > 0:
+        raise BayesPMMError(
+            f"{path}: missing or damaged, and some chains went on from it; start this run again elsewhere"
+        )
+    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *r) for r in records]
+    shared = meet(k, shared, jax.tree.map(lambda *c: np.stack(c), *joined))
+    if path is not None:
+        save_arrays(path, shared)
+    return shared

@@ -1,0 +1,246 @@
+"""Manifold: constrained Hamiltonian Monte Carlo on the lifted posterior, for any noise down to rounding."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from bayes_pmm.errors import InputError
+from bayes_pmm.inference.chains import Segment, collect, run_chains
+from bayes_pmm.inference.constrained import Info, transition
+from bayes_pmm.inference.lifted import Lifted
+from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.posterior import Posterior
+
+__all__ = ["Manifold"]
+
+WINDOWS = (0.1, 0.2, 0.3, 0.4)
+"""Shares of the warm-up; a metric is estimated at the end of each but the last, which only tunes the step size."""
+
+FIRST_STEP, FIRST_STEPS = 0.05, 8
+FEWEST_STEPS, MOST_STEPS = 4, 64
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """Constrained HMC on the manifold {f(θ) + σ(θ) η = y}, whose cost does not grow as the noise falls.
+
+    Parameters
+    ----------
+    chains, warmup, draws : int
+        Number of chains, and of warm-up and kept draws of each.
+    target_accept : float
+        What the step size is adapted to: mean acceptance less the share of failed steps.
+    trajectory : float
+        Length of a trajectory in units of the posterior's own width; the number of steps follows from it.
+    starts : AnnealedStarts
+        How the chains' starting points are found.
+    """
+
+    chains: int = 4
+    warmup: int = 1000
+    draws: int = 1000
+    target_accept: float = 0.8
+    trajectory: float = 5.0
+    starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+
+    def __post_init__(self):
+        for name, least in (("chains", 1), ("warmup", 10), ("draws", 4)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        if not 0 < self.target_accept < 1:
+            raise InputError(f"target_accept = {self.target_accept} must lie between 0 and 1")
+        if not self.trajectory > 0:
+            raise InputError(f"trajectory = {self.trajectory} must be positive")
+
+    def run(
+        self,
+        posterior: Posterior,
+        key: jax.Array,
+        *,
+        progress: Progress = silent,
+        checkpoint: Path | None = None,
+    ) -> Draws:
+        """Draw from the posterior; see :class:`~bayes_pmm.inference.protocol.Method`."""
+        key_start, key_run = jax.random.split(key)
+        progress("starts", 0, 1)
+        found = self.starts.find(posterior, key_start, self.chains)
+        progress("starts", 1, 1)
+        unconstrain = jax.jit(jax.vmap(posterior.unconstrain))
+        stack = lambda sites: jax.tree.map(lambda *x: jnp.stack(x), *sites)  # noqa: E731
+        first = unconstrain(stack(found.sites))
+        lifted = Lifted.of(posterior, jax.tree.map(lambda x: x[0], first))
+        flat = jax.vmap(lambda z: ravel_pytree(z)[0])
+        start = np.asarray(flat(first))
+        L = _first_factor(np.asarray(flat(unconstrain(stack(found.ensemble)))) if found.ensemble else start)
+        u, stats, seconds = self._sample(lifted, start, L, key_run, progress, checkpoint)
+        constrain = jax.jit(jax.vmap(jax.vmap(lambda u: posterior.constrain(lifted.unravel(u)))))
+        sites = {k: np.asarray(v) for k, v in constrain(u).items()}
+        info = {
+            "sampler": "manifold",
+            "chains": self.chains,
+            "warmup": self.warmup,
+            "draws": self.draws,
+            "seconds": seconds,
+            "basins": [vars(b) for b in found.basins],
+        }
+        return Draws(sites, stats, info)
+
+    def _sample(self, lifted: Lifted, start, L, key, progress, checkpoint):
+        arrays = jax.tree.map(jnp.asarray, lifted.posterior.arrays)
+
+        def chunk(state: _State, count, shared: _Shared, arrays):
+            target = lifted.target(shared.L, arrays)
+            fresh = _Averaging.at(shared.log_step)
+            averaging = jax.tree.map(
+                lambda a, b: jnp.where(state.segment == shared.segment, a, b), state.averaging, fresh
+            )
+            at = _At(state.key, target.at(lifted.lift(state.u, shared.L, arrays)), averaging, _no_info())
+
+            def step(at: _At) -> _At:
+                key, k = jax.random.split(at.key)
+                log_step = jnp.where(shared.adapting, at.averaging.log_step, shared.log_step)
+                point, info = transition(target, k, at.point, jnp.exp(log_step), shared.steps)
+                return _At(key, point, at.averaging.update(self.target_accept, info), info)
+
+            def record(at: _At):
+                stats = {
+                    "acceptance_rate": at.info.acceptance,
+                    "energy": at.info.energy,
+                    "failed_steps": at.info.failed,
+                    "newton_iterations": at.info.newton,
+                    "n_steps": shared.steps,
+                    "step_size": jnp.exp(jnp.where(shared.adapting, at.averaging.log_step, shared.log_step)),
+                }
+                return shared.L @ at.point.q[: lifted.size], stats, at.averaging.log_mean
+
+            at, kept = collect(step, record, at, count)
+            u = shared.L @ at.point.q[: lifted.size]
+            return _State(at.key, u, at.averaging, shared.segment), kept
+
+        def meet(k, shared, records):
+            u, _, log_mean = records
+            log_step = np.median(log_mean[:, -1])
+            steps = np.clip(np.ceil(self.trajectory / np.exp(log_step)), FEWEST_STEPS, MOST_STEPS)
+            adapting = k < len(WINDOWS)
+            L = _factor(u[:, u.shape[1] // 3 :]) if adapting else shared.L
+            return _Shared(
+                jnp.asarray(L),
+                jnp.asarray(log_step),
+                jnp.asarray(int(steps)),
+                jnp.asarray(adapting),
+                jnp.asarray(k),
+            )
+
+        lengths = np.diff(np.round(np.cumsum((0.0, *WINDOWS)) * self.warmup).astype(int))
+        segments = [*(Segment(int(n)) for n in lengths), Segment(self.draws)]
+        shared = _Shared(
+            jnp.asarray(L),
+            jnp.asarray(np.log(FIRST_STEP)),
+            jnp.asarray(FIRST_STEPS),
+            jnp.asarray(True),
+            jnp.asarray(0),
+        )
+        keys = jax.random.split(key, self.chains)
+        states = [
+            _State(k, jnp.asarray(u), _Averaging.at(shared.log_step), jnp.asarray(-1))
+            for k, u in zip(keys, start, strict=True)
+        ]
+        records, seconds = run_chains(
+            segments,
+            states,
+            shared,
+            chunk,
+            arrays,
+            meet=meet,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+        u, stats, _ = jax.tree.map(lambda *chains: np.stack(chains), *records)
+        stats["lp"] = np.asarray(_log_densities(lifted, u, arrays))
+        return u, stats, seconds
+
+
+class _Averaging(NamedTuple):
+    """Dual averaging of the log step size (Hoffman and Gelman 2014), with the mean that is used in the end."""
+
+    log_step: jax.Array
+    log_mean: jax.Array
+    error: jax.Array
+    count: jax.Array
+    centre: jax.Array
+
+    @classmethod
+    def at(cls, log_step: jax.Array) -> "_Averaging":
+        zero = jnp.zeros_like(log_step)
+        return cls(log_step, log_step, zero, zero, log_step + np.log(2.0))
+
+    def update(self, target: float, info: Info) -> "_Averaging":
+        # A failed step turns back, so a share of failures costs about as much as a share of rejections.
+        score = jnp.maximum(info.acceptance - info.failed, 0.0)
+        count = self.count + 1
+        error = self.error + (target - score - self.error) / (count + 10)
+        log_step = self.centre - jnp.sqrt(count) / 0.05 * error
+        weight = count**-0.75
+        return _Averaging(
+            log_step, weight * log_step + (1 - weight) * self.log_mean, error, count, self.centre
+        )
+
+
+class _Shared(NamedTuple):
+    """What the chains share in a segment: metric's factor (D, D), step size and number of steps."""
+
+    L: jax.Array
+    log_step: jax.Array
+    steps: jax.Array
+    adapting: jax.Array
+    segment: jax.Array
+
+
+class _State(NamedTuple):
+    """A chain between chunks: u (D,) in unconstrained sites; the rest of its point follows from it."""
+
+    key: jax.Array
+    u: jax.Array
+    averaging: _Averaging
+    segment: jax.Array
+
+
+class _At(NamedTuple):
+    """A chain inside a chunk."""
+
+    key: jax.Array
+    point: Any
+    averaging: _Averaging
+    info: Info
+
+
+def _no_info() -> Info:
+    zero = jnp.zeros(())
+    return Info(zero, zero, zero, zero)
+
+
+def _log_densities(lifted: Lifted, u: np.ndarray, arrays: dict) -> jax.Array:
+    density = jax.jit(lambda u: jax.lax.map(lambda x: lifted.log_density(x, arrays), u, batch_size=100))
+    return density(jnp.asarray(u.reshape(-1, u.shape[-1]))).reshape(u.shape[:2])
+
+
+def _first_factor(u: np.ndarray) -> np.ndarray:
+    """Metric's factor (D, D) before there are draws: widths from the optima u (S, D) where there are enough."""
+    D = u.shape[1]
+    return np.diag(np.maximum(u.std(0), 1e-3)) if len(u) >= 8 else np.eye(D)
+
+
+def _factor(u: np.ndarray) -> np.ndarray:
+    """Cholesky factor (D, D) of the draws' covariance, shrunk to its diagonal: u (chain, draw, D)."""
+    D = u.shape[-1]
+    u = u.reshape(-1, D)
+    S = np.cov(u, rowvar=False).reshape(D, D)
+    weight = len(u) / (len(u) + 10 * D)
+    S = weight * S + (1 - weight) * np.diag(np.diag(S))
+    return np.linalg.cholesky(S + 1e-12 * np.eye(D))
