@@ -156,7 +156,11 @@ def demo(out: Path | None, seed: int) -> int:
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
 @click.option("--chains", default=4, show_default=True)
-@click.option("--warmup", default=1000, show_default=True)
+@click.option(
+    "--warmup",
+    type=int,
+    help="Warm-up draws per chain; by default 500 for the manifold sampler and 1000 for NUTS.",
+)
 @click.option("--draws", default=1000, show_default=True, help="Per chain, after the warm-up.")
 @click.option(
     "--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out."
@@ -197,8 +201,6 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         facts = finished_summary(out)
         click.echo(f"{out}: finished before, status {facts['status']}; nothing to do")
         return 3 if strict and facts["status"] != "ok" else 0
-    if sampler == "auto":
-        click.echo("sampler: nuts (the only exact sampler so far)")
     columns = ", ".join(f"{n}={o}" for n, o in zip(names, expressions, strict=True))
     click.echo(
         f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"

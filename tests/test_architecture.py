@@ -36,6 +36,7 @@ ROOMS = (
     "inference.constrained",
     "inference.lifted",
     "inference.manifold",
+    "inference.auto",
     "inference.variational",
     "inference.laplace",
     "inference",

@@ -1,6 +1,7 @@
 """Inference methods: frozen objects with one protocol (:mod:`bayes_pmm.inference.protocol`)."""
 
 from bayes_pmm.errors import InputError
+from bayes_pmm.inference.auto import Auto
 from bayes_pmm.inference.laplace import Laplace
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
@@ -12,6 +13,7 @@ __all__ = [
     "NUTS",
     "SAMPLERS",
     "AnnealedStarts",
+    "Auto",
     "Draws",
     "Laplace",
     "Manifold",
@@ -23,20 +25,23 @@ __all__ = [
 SAMPLERS = ("auto", "nuts", "manifold", "variational", "laplace")
 
 
-def method_by_name(name: str, chains: int = 4, warmup: int = 1000, draws: int = 1000) -> Method:
-    """Method from its name; ``auto`` is NUTS, the only exact sampler so far.
+def method_by_name(name: str, chains: int = 4, warmup: int | None = None, draws: int = 1000) -> Method:
+    """Method from its name; without ``warmup`` the method's own default.
 
     Raises
     ------
     InputError
-        If there is no such method, or it is not built yet.
+        If there is no such method.
     """
-    if name in ("auto", "nuts"):
-        return NUTS(chains=chains, warmup=warmup, draws=draws)
+    if name == "auto":
+        return Auto(chains=chains, warmup=warmup, draws=draws)
+    warm = {} if warmup is None else {"warmup": warmup}
+    if name == "nuts":
+        return NUTS(chains=chains, draws=draws, **warm)
+    if name == "manifold":
+        return Manifold(chains=chains, draws=draws, **warm)
     if name == "variational":
         return Variational(chains=chains, draws=draws)
     if name == "laplace":
         return Laplace(chains=chains, draws=draws)
-    if name == "manifold":
-        return Manifold(chains=chains, warmup=warmup, draws=draws)
     raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")

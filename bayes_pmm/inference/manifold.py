@@ -43,7 +43,7 @@ class Manifold:
     """
 
     chains: int = 4
-    warmup: int = 1000
+    warmup: int = 500
     draws: int = 1000
     target_accept: float = 0.8
     trajectory: float = 5.0
