@@ -10,7 +10,7 @@ from bayes_pmm.basis import Affine, Basis, Custom, Fourier, InversePowers, Polyn
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, fit, load
-from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Laplace, Manifold, Variational
+from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Laplace, Manifold, TemperedSMC, Variational
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Difference, Expectation, Level, Transition
@@ -45,6 +45,7 @@ __all__ = [
     "Polynomial",
     "Posterior",
     "Prior",
+    "TemperedSMC",
     "Transition",
     "Variational",
     "fit",

@@ -26,6 +26,7 @@ class _Limits:
     pareto_k: float = 0.7
     failed_pareto_k: float = 1.0
     basin_evidence: float = 3.0
+    failed_steps: float = 0.5
 
 
 LIMITS = _Limits()
@@ -117,10 +118,24 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
                 f"{100 * share:.1f} % of the transitions diverged; raise target_accept or --warmup"
             )
     basins = info.get("basins", [])
-    close = [b for b in basins[1:] if b["log_evidence"] > basins[0]["log_evidence"] - LIMITS.basin_evidence]
-    if close:
+    limit = basins[0]["log_evidence"] - LIMITS.basin_evidence if basins else 0.0
+    missed = [b for b in basins[1:] if b["log_evidence"] > limit and not b.get("chains")]
+    if missed:
         suspect.append(
-            f"{len(close) + 1} basins fit about as well and all chains are in the best one: the band may miss others"
+            f"{len(missed)} basins fit about as well as the best and no chain started there: the band may miss"
+            " them; use more chains"
+        )
+    modes = info.get("modes", [])
+    if len(modes) > 1:
+        masses = ", ".join(f"{m['mass']:.2f}" for m in modes)
+        suspect.append(
+            f"the chains are in {len(modes)} modes that they do not leave (masses by stacking {masses}): the band"
+            " weighs them so; use more chains, or compare with TemperedSMC"
+        )
+    if info.get("failed_steps_share", 0.0) > LIMITS.failed_steps:
+        suspect.append(
+            f"{100 * info['failed_steps_share']:.0f} % of a chain's steps failed: part of the posterior may be"
+            " out of reach; raise target_accept"
         )
     status = "failed" if failed else "suspect" if suspect else "ok"
     return Diagnosis(status, tuple(failed + suspect), max_rhat, min_ess, divergences)

@@ -15,6 +15,7 @@ from bayes_pmm.basis import Basis
 from bayes_pmm.diagnostics import Diagnosis, diagnose
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
+from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, with_noise
@@ -66,10 +67,18 @@ class Fit:
         outputs = outputs_at(self.posterior, self.draws, c)
         samples = with_noise(self.posterior, self.draws, outputs, self._key(key))
         there = diagnose(self.draws, np.concatenate([self._training_outputs, outputs], axis=2))
-        return bands(self.posterior, c, samples, there.status, there.reasons)
+        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weight (chain,) of the draws of each chain: 1 unless the chains are in different modes."""
+        modes = self.draws.info.get("modes")
+        if not modes:
+            return np.ones(len(next(iter(self.draws.sites.values()))))
+        return chain_weights([Mode(tuple(m["chains"]), m["mass"]) for m in modes])
 
     def sample(self, controls: Any, kind: str = "latent", key: jax.Array | None = None) -> np.ndarray:
-        """Joint draws (chain, draw, N, Q) at new controls.
+        """Joint draws (chain, draw, N, Q) at new controls, to be weighted by :attr:`weights`.
 
         Parameters
         ----------
@@ -90,7 +99,8 @@ class Fit:
     def covariance(self, controls: Any, kind: str = "latent") -> np.ndarray:
         """Covariance (N·Q, N·Q) of the outputs at new controls, outputs of one control side by side."""
         samples = self.sample(controls, kind)
-        return np.cov(samples.reshape(samples.shape[0] * samples.shape[1], -1), rowvar=False)
+        weights = np.repeat(self.weights, samples.shape[1])
+        return np.cov(samples.reshape(len(weights), -1), rowvar=False, aweights=weights)
 
     @cached_property
     def tree(self):
@@ -122,6 +132,8 @@ class Fit:
         )
         if d.max_rhat is not None:
             lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}, {d.divergences} divergences")
+        if "choice" in info:
+            lines.append(f"auto chose {info['choice']}")
         if "pareto_k" in info:
             lines.append(f"Pareto k {info['pareto_k']:.2f}")
         return "\n".join(lines)
@@ -148,8 +160,8 @@ def fit(
     Parameters
     ----------
     posterior : Posterior
-    method : Method or {"auto", "nuts", "variational", "laplace"}
-        Default settings for a name. ``auto`` is NUTS.
+    method : Method or {"auto", "nuts", "manifold", "variational", "laplace", "smc"}
+        Default settings for a name. ``auto`` looks at noise and size, and says why it chose.
     key : PRNG key or int
         All randomness follows from it.
     controls : array (P, p), optional
@@ -196,6 +208,9 @@ def fit(
     outputs = outputs_at(posterior, draws, posterior.data.controls)
     if controls is not None:
         outputs = np.concatenate([outputs, outputs_at(posterior, draws, controls)], axis=2)
+    if "pareto_k" not in draws.info and outputs.shape[0] > 1 and np.isfinite(outputs).all():
+        modes = find_modes(posterior, draws, outputs)
+        draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
     diagnosis = diagnose(draws, outputs)
     logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])
     if diagnosis.status != "ok":

@@ -183,16 +183,27 @@ def bands(
     samples: dict[str, np.ndarray],
     status: str,
     reasons: tuple[str, ...],
+    weights: np.ndarray | None = None,
 ) -> Bands:
-    """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p)."""
-    flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in samples.items()}
+    """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,)."""
+    mean, sd, quantiles = {}, {}, {}
+    for kind, values in samples.items():
+        flat = values.reshape(-1, *values.shape[2:])
+        if weights is None or np.allclose(weights, 1.0):
+            mean[kind], sd[kind] = flat.mean(0), flat.std(0, ddof=1)
+            quantiles[kind] = np.quantile(flat, QUANTILES, axis=0)
+        else:
+            w = np.repeat(weights, values.shape[1])
+            mean[kind] = np.average(flat, axis=0, weights=w)
+            sd[kind] = np.sqrt(np.average((flat - mean[kind]) ** 2, axis=0, weights=w))
+            quantiles[kind] = np.quantile(flat, QUANTILES, axis=0, weights=w, method="inverted_cdf")
     return Bands(
         controls=controls,
         control_names=posterior.data.control_names,
         output_names=posterior.data.output_names,
-        mean={k: v.mean(0) for k, v in flat.items()},
-        sd={k: v.std(0, ddof=1) for k, v in flat.items()},
-        quantiles={k: np.quantile(v, QUANTILES, axis=0) for k, v in flat.items()},
+        mean=mean,
+        sd=sd,
+        quantiles=quantiles,
         extrapolated=posterior.data.extrapolated(controls),
         status=status,
         reasons=reasons,

@@ -286,3 +286,20 @@ class MatrixPrior:
         if self.n_matrices > 2:
             sites["offdiagonal"] = jnp.concatenate([re[1:], im[1:]], axis=1)
         return sites
+
+    def random_image(self, sites: dict[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
+        """Sites of a random image under the discrete gauge: signs of the basis vectors, or complex conjugation.
+
+        All outputs and the density are those of ``sites``. In the complex case the imaginary parts change sign.
+        """
+        n, m = self.n, self.n * (self.n - 1) // 2
+        if self.field == "real":
+            if "offdiagonal" not in sites:
+                return dict(sites)
+            signs = jax.random.rademacher(key, (n,), float)
+            i, j = np.triu_indices(n, 1)
+            return sites | {"offdiagonal": sites["offdiagonal"] * (signs[i] * signs[j])[None, :]}
+        sign = jax.random.rademacher(key, (), float)
+        flip = lambda x, half: x * jnp.where(jnp.arange(x.shape[1]) < half, 1.0, sign)[None, :]  # noqa: E731
+        halves = {"first_offdiagonal": m - n + 1, "offdiagonal": m}
+        return sites | {k: flip(sites[k], half) for k, half in halves.items() if k in sites}

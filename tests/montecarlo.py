@@ -34,7 +34,9 @@ def z_of_law(draws, mean, sd, quantiles):
     """Distances (K (2 + P),), in standard errors, of draws (chain, draw, K) from a law known by these numbers."""
     K = len(mean)
     found, error = mean_and_error(features(draws, mean, sd, quantiles))
-    return (found - np.concatenate([np.zeros(K), np.ones(K), *(np.full(K, p) for p in PROBABILITIES)])) / error
+    return (
+        found - np.concatenate([np.zeros(K), np.ones(K), *(np.full(K, p) for p in PROBABILITIES)])
+    ) / error
 
 
 def z_of_draws(one, two):

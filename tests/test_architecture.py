@@ -37,6 +37,8 @@ ROOMS = (
     "inference.lifted",
     "inference.manifold",
     "inference.auto",
+    "inference.smc",
+    "inference.modes",
     "inference.variational",
     "inference.laplace",
     "inference",

@@ -1,6 +1,5 @@
 """Constrained HMC against closed forms and quadrature, down to a noise of 1e-6; the integrator's own properties."""
 
-import functools
 from dataclasses import dataclass
 
 import jax
@@ -16,6 +15,7 @@ from bayes_pmm.inference.constrained import Target, rattle, tangent, transition
 NOISES = (1e-1, 1e-3, 1e-6)
 noises = pytest.mark.parametrize("sigma", NOISES)
 EPS = np.finfo(float).eps
+SECOND_ORDER = 20 * 1e-7**2
 
 
 def half_square(q):
@@ -88,9 +88,7 @@ def ring_law(sigma):
 
 def cubic(sigma):
     """Two data of x + x³: the posterior is as narrow as the noise."""
-    return Lift(
-        lambda x: jnp.repeat(x + x**3, 2), np.zeros(1), np.array([0.4]), np.array([0.7, -1.2]), sigma
-    )
+    return Lift(lambda x: jnp.repeat(x + x**3, 2), np.zeros(1), np.array([0.4]), np.array([0.7, -1.2]), sigma)
 
 
 def cubic_coordinates(q, sigma):
@@ -176,34 +174,63 @@ def test_two_data_of_a_cubic_have_their_quadrature(sigma):
 
 def on_manifold(problem, q):
     C, _ = jax.jit(jax.vmap(problem.target().constraint))(jnp.asarray(q.reshape(-1, q.shape[-1])))
-    assert np.abs(C).max() < 100 * EPS
+    # A Newton step shorter than 1e-7 is the last: the error after it is of the order of its square.
+    assert np.abs(C).max() < SECOND_ORDER
 
 
-LONG_STEP = 1.0
+def wave(sigma):
+    """A curve x2 = −sin(3 x1) that a projection can meet in several points."""
+    x0 = np.array([0.2, -np.sin(0.6)])
+    return Lift(lambda x: (x[1] + jnp.sin(3 * x[0]))[None], CENTRE, x0, np.zeros(1), sigma)
 
 
-def long_steps(sigma=0.1, draws=2000):
-    return sample(ring(sigma).target(), ring(sigma).start, LONG_STEP, 4, draws, seed=1)
+def wave_coordinates(q):
+    return np.stack([q[..., 0], -q[..., 2]], axis=-1)
+
+
+def wave_law(sigma):
+    x1, s = np.linspace(-6, 6.5, 2501), np.linspace(-9, 9, 1801)
+    x2 = sigma * s[:, None] - np.sin(3 * x1)
+    p = np.exp(-0.5 * (s[:, None] ** 2 + (x1 - CENTRE[0]) ** 2 + (x2 - CENTRE[1]) ** 2))
+    return summaries([(x1, p.sum(0)), (s, p.sum(1))])
 
 
 @pytest.mark.parametrize("sigma", [1e-1, 1e-6])
 def test_bounces_are_exact(sigma):
-    q, info = long_steps(sigma)
+    q, info = sample(ring(sigma).target(), ring(sigma).start, 0.7, 10, 2000, seed=1)
     assert 0.1 < info.failed.mean() < 0.5
     assert_agrees(z_of_law(ring_coordinates(q), *ring_law(sigma)))
 
 
 def test_without_bounces_the_law_is_wrong(monkeypatch):
-    """Steps that do not lead back, let through: what the test above would not pass."""
+    """A failed step that leaves the momentum as it is: what the test above would not pass."""
 
-    def let_through(target, point, *rest):
-        new, p, _, count = rattle(target, point, *rest)
-        there = jnp.max(jnp.abs(target.constraint(new.q)[0])) < 1e-10
-        return new, p, there, count
+    def frozen(target, point, p, *rest):
+        new, p_new, ok, count = rattle(target, point, p, *rest)
+        new = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, point)
+        return new, jnp.where(ok, p_new, p), jnp.asarray(True), count
 
-    monkeypatch.setattr(constrained, "rattle", let_through)
-    q, _ = long_steps()
+    monkeypatch.setattr(constrained, "rattle", frozen)
+    q, _ = sample(ring(0.1).target(), ring(0.1).start, 0.7, 10, 2000, seed=1)
     assert np.abs(z_of_law(ring_coordinates(q), *ring_law(0.1))).max() > 8
+
+
+def without_way_back(target, point, *rest):
+    new, p, _, count = rattle(target, point, *rest)
+    return new, p, jnp.max(jnp.abs(target.constraint(new.q)[0])) < 1e-10, count
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_steps_that_do_not_lead_back_must_fail(checked, monkeypatch):
+    if not checked:
+        monkeypatch.setattr(constrained, "rattle", without_way_back)
+    q, info = sample(wave(0.1).target(), wave(0.1).start, 0.5, 4, 12000, seed=2)
+    assert 0.1 < info.failed.mean() < 0.5
+    z = z_of_law(wave_coordinates(q), *wave_law(0.1))
+    if checked:
+        assert_agrees(z)
+    else:
+        assert np.abs(z).max() > 6
 
 
 def test_without_the_volume_the_law_is_wrong(monkeypatch):
@@ -216,3 +243,161 @@ def test_without_the_volume_the_law_is_wrong(monkeypatch):
     monkeypatch.setattr(Target, "at", without)
     q, _ = sample(ring(0.1).target(), ring(0.1).start, 0.25, 8, 1500)
     assert np.abs(z_of_law(ring_coordinates(q), *ring_law(0.1))).max() > 8
+
+
+# The integrator
+
+
+def tangent_momentum(point, seed):
+    return tangent(point.Q, jax.random.normal(jax.random.key(seed), point.q.shape))
+
+
+def trajectory(target, point, p, step, count, sigma):
+    """Point and momentum after ``count`` steps, and whether all of them succeeded."""
+
+    def body(_, carry):
+        point, p, fine = carry
+        point, p, ok, _ = rattle(target, point, p, step, tolerance(sigma)(point.q))
+        return point, p, fine & ok
+
+    return jax.lax.fori_loop(0, count, body, (point, p, jnp.asarray(True)))
+
+
+@noises
+def test_energy_error_is_of_second_order(sigma):
+    target = ring(sigma).target()
+
+    @jax.jit
+    def error(seeds, step, count):
+        def one(seed):
+            point = target.at(ring(sigma).start)
+            p = tangent_momentum(point, seed)
+            end, p_end, fine = trajectory(target, point, p, step, count, sigma)
+            return end.value - point.value + 0.5 * (p_end @ p_end - p @ p), fine
+
+        return jax.vmap(one)(seeds)
+
+    errors = []
+    for count in (20, 40, 80):
+        error_of, fine = error(jnp.arange(20), 0.4 / count, count)
+        assert fine.all()
+        errors.append(float(jnp.sqrt(jnp.mean(error_of**2))))
+    assert 3.2 < errors[0] / errors[1] < 4.8
+    assert 3.2 < errors[1] / errors[2] < 4.8
+
+
+@pytest.mark.parametrize(("sigma", "bound"), [(1e-1, 1e-9), (1e-3, 1e-9), (1e-6, 100 * EPS / 1e-6)])
+def test_way_back_leads_back(sigma, bound):
+    target = ring(sigma).target()
+
+    @jax.jit
+    def there_and_back(seed):
+        point = target.at(ring(sigma).start)
+        p = tangent_momentum(point, seed)
+        end, p_end, fine = trajectory(target, point, p, 0.1, 20, sigma)
+        back, p_back, fine_back = trajectory(target, end, -p_end, 0.1, 20, sigma)
+        moved = jnp.abs(end.q - point.q).max()
+        off = jnp.maximum(jnp.abs(back.q - point.q).max(), jnp.abs(p_back + p).max())
+        return moved, off, fine & fine_back
+
+    moved, off, fine = jax.vmap(there_and_back)(jnp.arange(10))
+    assert fine.all()
+    assert moved.min() > 0.3
+    assert off.max() < bound
+
+
+@noises
+def test_point_stays_on_the_manifold_and_momentum_tangent(sigma):
+    problem = ring(sigma)
+    target = problem.target()
+
+    @jax.jit
+    def run(seed):
+        point = target.at(problem.start)
+        end, p, fine = trajectory(target, point, tangent_momentum(point, seed), 0.05, 400, sigma)
+        C, J = target.constraint(end.q)
+        return (
+            jnp.abs(C).max(),
+            jnp.abs(J @ p).max() / jnp.linalg.norm(J),
+            jnp.abs(end.q - point.q).max(),
+            fine,
+        )
+
+    C, normal, moved, fine = jax.vmap(run)(jnp.arange(10))
+    assert fine.all()
+    assert moved.min() > 0.1
+    assert C.max() < SECOND_ORDER
+    assert normal.max() < 100 * EPS
+
+
+def test_gradient_is_that_of_the_value_with_its_volume():
+    rng = np.random.default_rng(0)
+    M, D = 4, 3
+    A, B, y = rng.normal(size=(M, D)), rng.normal(size=(M, D)), rng.normal(size=M)
+
+    def residual(q):
+        return jnp.tanh(A @ q[:D]) + 0.1 * jnp.exp(0.3 * B @ q[:D]) * q[D:] - y
+
+    def value(q):
+        J = jax.jacfwd(residual)(q)
+        return jnp.sum(jnp.cos(q)) + 0.5 * jnp.linalg.slogdet(J @ J.T)[1]
+
+    target = Target(lambda q: jnp.sum(jnp.cos(q)), lambda q: (residual(q), jax.jacfwd(residual)(q)))
+    for seed in range(3):
+        q = jax.random.normal(jax.random.key(seed), (M + D,))
+        point = jax.jit(target.at)(q)
+        expected, gradient = jax.jit(jax.value_and_grad(value))(q)
+        np.testing.assert_allclose(point.value, expected, rtol=1e-10)
+        np.testing.assert_allclose(point.gradient, gradient, rtol=1e-8, atol=1e-8)
+
+
+def test_volume_at_a_noise_whose_square_is_below_rounding():
+    """More data than unknowns: J Jᵀ = A Aᵀ + σ² I has known eigenvalues, the smallest of them σ²."""
+    sigma, s, M = 1e-8, np.array([2.0, 1.0, 0.3]), 5
+    rng = np.random.default_rng(0)
+    U, V = np.linalg.qr(rng.normal(size=(M, 3)))[0], np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    J = jnp.asarray(np.concatenate([U * s @ V.T, sigma * np.eye(M)], axis=1))
+    target = Target(lambda q: jnp.zeros(()), lambda q: (J @ q, J))  # noqa: ARG005
+    exact = np.sum(np.log(np.hypot(s, sigma))) + (M - 3) * np.log(sigma)
+    found = float(target.at(jnp.ones(3 + M)).value)
+    assert found == pytest.approx(exact, abs=1e-6)
+    gram = float(jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(J @ J.T)))))
+    assert not abs(gram - exact) < 1e-2
+
+
+# Another implementation
+
+
+def test_agrees_with_mici():
+    """The same ellipse with mici's integrator and sampler, whose code shares nothing with ours."""
+    mici = pytest.importorskip("mici")
+    sigma, scale = 0.1, np.array([1.0, AXIS**2])
+
+    def constr(q):
+        return np.array([scale @ q[:2] ** 2 + sigma * q[2] - LEVEL])
+
+    def jacob_constr(q):
+        return np.array([[*(2 * scale * q[:2]), sigma]])
+
+    def mhp_constr(q):  # noqa: ARG001
+        hessian = np.diag([*(2 * scale), 0.0])
+        return lambda m: m[0] @ hessian
+
+    centre = np.append(CENTRE, 0.0)
+    system = mici.systems.DenseConstrainedEuclideanMetricSystem(
+        neg_log_dens=lambda q: 0.5 * np.sum((q - centre) ** 2),
+        grad_neg_log_dens=lambda q: q - centre,
+        constr=constr,
+        jacob_constr=jacob_constr,
+        mhp_constr=mhp_constr,
+        dens_wrt_hausdorff=False,
+    )
+    integrator = mici.integrators.ConstrainedLeapfrogIntegrator(system, step_size=0.25)
+    sampler = mici.samplers.RandomMetropolisHMC(system, integrator, np.random.default_rng(0), (4, 12))
+    result = sampler.sample_chains(
+        20, 250, [np.asarray(ring(sigma).start)] * 4, adapters=[], display_progress=False
+    )
+    theirs = ring_coordinates(np.stack(result.traces["pos"]))
+    ours, _ = sample(ring(sigma).target(), ring(sigma).start, 0.25, 8, 1500, seed=2)
+    assert_agrees(z_of_draws(ring_coordinates(ours), theirs))
+    assert_agrees(z_of_law(theirs, *ring_law(sigma)))

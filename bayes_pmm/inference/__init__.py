@@ -6,6 +6,7 @@ from bayes_pmm.inference.laplace import Laplace
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import Draws, Method
+from bayes_pmm.inference.smc import TemperedSMC
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.inference.variational import Variational
 
@@ -18,11 +19,12 @@ __all__ = [
     "Laplace",
     "Manifold",
     "Method",
+    "TemperedSMC",
     "Variational",
     "method_by_name",
 ]
 
-SAMPLERS = ("auto", "nuts", "manifold", "variational", "laplace")
+SAMPLERS = ("auto", "nuts", "manifold", "variational", "laplace", "smc")
 
 
 def method_by_name(name: str, chains: int = 4, warmup: int | None = None, draws: int = 1000) -> Method:
@@ -44,4 +46,6 @@ def method_by_name(name: str, chains: int = 4, warmup: int | None = None, draws:
         return Variational(chains=chains, draws=draws)
     if name == "laplace":
         return Laplace(chains=chains, draws=draws)
+    if name == "smc":
+        return TemperedSMC(chains=chains, draws=draws)
     raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")

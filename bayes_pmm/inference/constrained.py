@@ -28,6 +28,9 @@ __all__ = ["Info", "Point", "Target", "project", "rattle", "tangent", "transitio
 NEWTON = 12
 """Newton iterations of a projection at most; where it converges it needs three to five."""
 
+LOOSE = 1e-6
+"""Tolerance above which a projection takes one Newton step after it has converged."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -102,7 +105,9 @@ def project(target: Target, q: jax.Array, Q: jax.Array, tolerance: jax.Array) ->
         return (length > tolerance) & (length < 1e3) & (count < NEWTON)
 
     start = (q, jnp.asarray(1.0, q.dtype), jnp.asarray(0))
-    q, length, count = jax.lax.while_loop(unfinished, newton, start)
+    end = jax.lax.while_loop(unfinished, newton, start)
+    # The square of a loose tolerance may still be many σ: one step more brings the residual to rounding.
+    q, length, count = jax.lax.cond(tolerance > LOOSE, newton, lambda carry: carry, end)
     return q, length <= tolerance, count
 
 

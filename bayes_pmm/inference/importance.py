@@ -16,10 +16,10 @@ from blackjax.diagnostics import psis_weights
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import BayesPMMError
-from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.inference.protocol import Draws, Method
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["FlatPosterior", "pareto_k", "weighed_draws"]
+__all__ = ["FlatPosterior", "against_exact", "pareto_k", "weighed_draws"]
 
 WEIGHTS = 4000
 """Draws that Pareto k is estimated from, at least."""
@@ -144,3 +144,39 @@ def weighed_draws(
         {k: v[:count].reshape(chains, draws) for k, v in stats.items()},
         {"pareto_k": pareto_k(log_weights), "elbo": float(log_weights.mean()), "seconds": seconds},
     )
+
+
+def against_exact(posterior: Posterior, draws: Draws, exact: Method, key: jax.Array) -> dict:
+    """How an approximation differs from an exact sampler's draws, in the outputs at the training controls.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    draws : Draws
+        Of the approximation.
+    exact : Method
+    key : PRNG key
+
+    Returns
+    -------
+    dict
+        ``sampler``; ``shift``, the largest difference of means in the exact standard deviation; ``narrowest`` and
+        ``widest``, the extremes over outputs of the ratio of standard deviations, approximate over exact.
+    """
+    reference = exact.run(posterior, key)
+    c = jnp.asarray(posterior.data.controls)
+    evaluate = jax.jit(lambda s: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))
+
+    def moments(d: Draws):
+        flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in d.sites.items()}
+        outputs = np.asarray(evaluate(flat))
+        return outputs.mean(0), outputs.std(0, ddof=1)
+
+    (mean, sd), (true_mean, true_sd) = moments(draws), moments(reference)
+    ratio = sd / true_sd
+    return {
+        "sampler": reference.info["sampler"],
+        "shift": float(np.max(np.abs(mean - true_mean) / true_sd)),
+        "narrowest": float(ratio.min()),
+        "widest": float(ratio.max()),
+    }

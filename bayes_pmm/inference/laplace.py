@@ -10,8 +10,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference.importance import FlatPosterior, weighed_draws
-from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
+from bayes_pmm.inference.protocol import Draws, Method, Progress, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
@@ -34,12 +34,15 @@ class Laplace:
         Iterations of the trust-region Newton method that finds the mode.
     starts : AnnealedStarts
         How the starting point is found.
+    exact : Method, optional
+        An exact sampler to be run as well; ``info["against_exact"]`` then says how the approximation differs.
     """
 
     draws: int = 1000
     chains: int = 4
     max_iterations: int = 500
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    exact: Method | None = None
 
     def __post_init__(self):
         for name, least in (("draws", 4), ("chains", 1), ("max_iterations", 1)):
@@ -90,6 +93,8 @@ class Laplace:
             "basins": [vars(b) for b in found.basins],
             "log_evidence": float(lp - log_norm),
         }
+        if self.exact is not None:
+            info["against_exact"] = against_exact(posterior, drawn, self.exact, jax.random.fold_in(key, 1))
         return Draws(drawn.sites, drawn.stats, drawn.info | info)
 
     def _normal_at_mode(self, flat: FlatPosterior) -> tuple[jax.Array, float, jax.Array, float]:

@@ -88,6 +88,7 @@ class Manifold:
             "draws": self.draws,
             "seconds": seconds,
             "basins": [vars(b) for b in found.basins],
+            "failed_steps_share": float(stats["failed_steps"].mean(axis=1).max()),
         }
         return Draws(sites, stats, info)
 

@@ -20,6 +20,9 @@ from bayes_pmm.posterior import Posterior
 
 __all__ = ["AnnealedStarts", "Basin", "Starts"]
 
+CLOSE = 3.0
+"""Basins within this of the best log evidence each get a chain, as far as there are chains."""
+
 GOOD = 10.0
 """Starts within this of the best log evidence are as good as it: Laplace at an optimum is no better than that."""
 
@@ -36,11 +39,14 @@ class Basin:
         Mean square of residual over noise of its best start.
     log_evidence : float
         Laplace estimate of its best start: to rank, not to quote.
+    chains : int
+        Number of chains that start here.
     """
 
     count: int
     misfit: float
     log_evidence: float
+    chains: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +119,15 @@ class AnnealedStarts:
             )
         order = np.argsort(np.where(finite, -evidence, np.inf))[: finite.sum()]
         groups = _basins(order, fitted, floor, posterior)
-        basins = tuple(Basin(len(g), float(misfit[g[0]]), float(evidence[g[0]])) for g in groups)
         good = [i for i in order if evidence[i] > evidence[order[0]] - GOOD]
-        chosen = [good[i % len(good)] for i in range(chains)]
+        # The best of each basin that fits as well comes first, then all others by their evidence.
+        heads = [g[0] for g in groups if evidence[g[0]] > evidence[order[0]] - CLOSE]
+        queue = [*heads, *(i for i in good if i not in heads)]
+        chosen = [queue[i % len(queue)] for i in range(chains)]
+        basins = tuple(
+            Basin(len(g), float(misfit[g[0]]), float(evidence[g[0]]), sum(i in g for i in chosen))
+            for g in groups
+        )
         convert = jax.jit(lambda m, s, f: _sites(posterior, m, s, f))
         ensemble = tuple(convert(matrices[i], scale[i], floor[i]) for i in good)
         sites = [ensemble[good.index(i)] for i in chosen]

@@ -16,8 +16,8 @@ from numpyro.infer.autoguide import AutoIAFNormal, AutoLowRankMultivariateNormal
 from numpyro.optim import ClippedAdam
 
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference.importance import FlatPosterior, weighed_draws
-from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
+from bayes_pmm.inference.protocol import Draws, Method, Progress, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
@@ -55,6 +55,8 @@ class Variational:
         First step size of Adam; it falls to 1 % of it along the way.
     starts : AnnealedStarts
         How the starting point is found.
+    exact : Method, optional
+        An exact sampler to be run as well; ``info["against_exact"]`` then says how the approximation differs.
     """
 
     guide: str = "full"
@@ -64,6 +66,7 @@ class Variational:
     particles: int = 8
     learning_rate: float = 0.02
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    exact: Method | None = None
 
     def __post_init__(self):
         if self.guide not in GUIDES:
@@ -130,6 +133,8 @@ class Variational:
             "seconds": seconds + drawn.info["seconds"],
             "basins": [vars(b) for b in found.basins],
         }
+        if self.exact is not None:
+            info["against_exact"] = against_exact(posterior, drawn, self.exact, jax.random.fold_in(key, 1))
         return Draws(drawn.sites, drawn.stats, drawn.info | info)
 
     def _fit(self, flat: FlatPosterior, whiten: jax.Array, key: jax.Array, progress: Progress):

@@ -1,0 +1,116 @@
+"""Modes: chains that agree on all outputs, and how much mass each group of them has.
+
+Chains that sit in different modes are not draws of one distribution, and pooling them gives each the weight of its
+starting points. Their masses are found by stacking instead: the weights under which the mixture best predicts each
+datum from the others (Yao, Vehtari, Gelman, Stacking for non-mixing computations, JMLR 23, 2022). That is not the
+posterior probability of a mode, but it does not need the chains to cross.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.diagnostics import psis_weights
+from numpyro.diagnostics import split_gelman_rubin
+
+from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.posterior import Posterior
+
+__all__ = ["Mode", "chain_weights", "find_modes", "stacking_weights"]
+
+AGREE = 1.2
+"""Two chains are in one mode where the split R-hat of every output over the two of them is below this: well above
+what chains of a hundred effective draws show by chance, well below that of separate modes."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Chains that agree on all outputs.
+
+    Parameters
+    ----------
+    chains : tuple of int
+    mass : float
+        Its stacking weight; all masses add up to 1.
+    """
+
+    chains: tuple[int, ...]
+    mass: float
+
+
+def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray) -> tuple[Mode, ...]:
+    """Modes, heaviest first.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    draws : Draws
+    outputs : array (chain, draw, N, Q)
+        At all controls of interest.
+    """
+    groups = _groups(outputs.reshape(*outputs.shape[:2], -1))
+    if len(groups) == 1:
+        return (Mode(groups[0], 1.0),)
+    pointwise = jax.jit(lambda s: jax.lax.map(posterior.pointwise, s, batch_size=64))
+    rows, cols = np.nonzero(posterior.data.mask)
+    left_out = []
+    for chains in groups:
+        sites = {k: jnp.asarray(v[list(chains)]).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+        left_out.append(_leave_one_out(np.asarray(pointwise(sites))[:, rows, cols]))
+    masses = stacking_weights(np.stack(left_out, axis=1))
+    found = [Mode(chains, float(mass)) for chains, mass in zip(groups, masses, strict=True)]
+    return tuple(sorted(found, key=lambda m: -m.mass))
+
+
+def chain_weights(modes: Sequence[Mode]) -> np.ndarray:
+    """Weight (chain,) of a draw of each chain, 1 in the mean."""
+    weights = np.zeros(sum(len(m.chains) for m in modes))
+    for mode in modes:
+        weights[list(mode.chains)] = mode.mass / len(mode.chains)
+    return weights * len(weights)
+
+
+def stacking_weights(log_density: np.ndarray) -> np.ndarray:
+    """Weights (K,) on the simplex that maximise Σ_i log Σ_k w_k exp(log_density_ik).
+
+    Parameters
+    ----------
+    log_density : array (M, K)
+        Log predictive density of each left-out datum under each mode.
+    """
+    p = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    w = np.full(p.shape[1], 1 / p.shape[1])
+    # Expectation maximisation of mixture weights: the problem is concave, and no step leaves the simplex.
+    for _ in range(2000):
+        w = np.mean(p * w / (p @ w)[:, None], axis=0)
+    return w / w.sum()
+
+
+def _groups(outputs: np.ndarray) -> list[tuple[int, ...]]:
+    """Connected components of chains that agree pairwise: outputs (chain, draw, R)."""
+    chains = len(outputs)
+    found: list[set[int]] = []
+    for i in range(chains):
+        near = {i} | {j for j in range(chains) if j != i and _agree(outputs[[i, j]])}
+        for group in [g for g in found if g & near]:
+            near |= group
+            found.remove(group)
+        found.append(near)
+    return [tuple(sorted(g)) for g in sorted(found, key=lambda g: (-len(g), min(g)))]
+
+
+def _agree(pair: np.ndarray) -> bool:
+    moving = np.ptp(pair, axis=(0, 1)) > 0
+    if not moving.any():
+        return True
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rhat = split_gelman_rubin(pair[..., moving])
+    return bool(np.max(rhat) < AGREE)
+
+
+def _leave_one_out(log_likelihood: np.ndarray) -> np.ndarray:
+    """Log predictive density (M,) of each datum given the others, by PSIS, from draws (S, M)."""
+    weights = jax.vmap(lambda r: psis_weights(r)[0], in_axes=1, out_axes=1)(-jnp.asarray(log_likelihood))
+    return np.asarray(jax.scipy.special.logsumexp(weights + log_likelihood, axis=0))

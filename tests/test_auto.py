@@ -1,0 +1,132 @@
+"""Auto says what it picked and why, and falls back when a sampler reports trouble."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import bayes_pmm as bp
+from bayes_pmm import problems
+from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.inference import auto
+from bayes_pmm.inference.auto import Auto
+from bayes_pmm.inference.manifold import Manifold
+from bayes_pmm.inference.nuts import NUTS
+from bayes_pmm.inference.start import AnnealedStarts
+
+STARTS = AnnealedStarts(candidates=8, stages=6, late_stages=2)
+METHOD = Auto(chains=2, draws=100, warmup=60, starts=STARTS)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    data = problems.get("spins").dataset(noise=1e-3, seed=0, known_errors=True)
+    return bp.Posterior(data, bp.PMM(["E0"], dim=2), noise=bp.Noise(floor=False))
+
+
+@pytest.fixture(scope="module")
+def chosen(posterior):
+    return bp.fit(posterior, METHOD, key=0)
+
+
+@pytest.fixture
+def canned(chosen, monkeypatch):
+    """Both samplers return stored draws, which a test may spoil: what is tested is what Auto makes of them."""
+    spoil = {}
+
+    def replay(kind):
+        name = kind.__name__.lower()
+
+        def run(self, posterior, key, **options):  # noqa: ARG001
+            draws = dataclasses.replace(chosen.draws, info=chosen.draws.info | {"sampler": name})
+            return spoil.get(name, lambda d: d)(draws)
+
+        monkeypatch.setattr(kind, "run", run)
+
+    replay(Manifold)
+    replay(NUTS)
+    monkeypatch.setattr(AnnealedStarts, "find", lambda self, posterior, key, chains: STORED)  # noqa: ARG005
+    return spoil
+
+
+class STORED:
+    sites = ({},)
+
+
+def stuck(by):
+    """Draws with one chain elsewhere."""
+
+    def spoil(draws):
+        anchor = draws.sites["anchor"].copy()
+        anchor[0] += by
+        return dataclasses.replace(draws, sites=draws.sites | {"anchor": anchor})
+
+    return spoil
+
+
+def gives_up(draws):  # noqa: ARG001
+    raise BayesPMMError("no way")
+
+
+def test_manifold_for_small_noise(posterior, chosen):
+    info = chosen.draws.info
+    assert info["sampler"] == "manifold"
+    assert "noise about 0.001" in info["choice"]
+    assert "pilot without trouble" in info["choice"]
+    assert "auto chose manifold" in str(chosen)
+    again = METHOD.run(posterior, jax.random.split(KEY)[0])
+    np.testing.assert_array_equal(again.sites["anchor"], chosen.draws.sites["anchor"])
+
+
+@pytest.mark.usefixtures("canned")
+def test_nuts_for_many_data(posterior, monkeypatch):
+    monkeypatch.setattr(auto, "MANY_DATA", 3)
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert "many for projections" in info["choice"]
+
+
+def test_falls_back_when_the_draws_disagree(posterior, canned):
+    canned["manifold"] = stuck(1.0)
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert "manifold reported trouble (R-hat" in info["choice"]
+
+
+def test_falls_back_when_a_sampler_raises(posterior, canned):
+    canned["manifold"] = gives_up
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert "no way" in info["choice"]
+    canned["nuts"] = gives_up
+    with pytest.raises(BayesPMMError, match="no way"):
+        METHOD.run(posterior, KEY)
+
+
+def test_when_both_disagree_the_better_is_kept_and_never_ok(posterior, canned):
+    canned["manifold"], canned["nuts"] = stuck(1.0), stuck(0.5)
+    done = bp.fit(posterior, METHOD, key=0)
+    assert done.draws.info["choice"].count("reported trouble") == 2
+    assert done.draws.info["sampler"] == "nuts"
+    assert done.status == "failed"
+
+
+@pytest.mark.usefixtures("canned")
+@pytest.mark.parametrize(
+    ("limit", "value", "text"),
+    [("PILOT_ACCEPTED", 1.1, "pilot accepted only"), ("PILOT_FAILED", -0.1, "of the steps failed")],
+)
+def test_pilot_in_trouble(posterior, monkeypatch, limit, value, text):
+    monkeypatch.setattr(auto, limit, value)
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert text in info["choice"]
+
+
+def test_bad_settings():
+    with pytest.raises(InputError, match="warmup"):
+        Auto(warmup=2)
+    with pytest.raises(InputError, match="draws"):
+        Auto(draws=1)

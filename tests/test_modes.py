@@ -1,0 +1,84 @@
+"""Modes: chains are grouped by their outputs, and masses come from stacking, not from counting chains."""
+
+import jax
+import numpy as np
+import pytest
+
+import bayes_pmm as bp
+from bayes_pmm import problems
+from bayes_pmm.diagnostics import diagnose
+from bayes_pmm.inference.modes import Mode, chain_weights, find_modes, stacking_weights
+from bayes_pmm.inference.protocol import Draws
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    data = problems.get("spins").dataset(noise=5e-2, seed=0, known_errors=True)
+    return bp.Posterior(data, bp.PMM(["E0"], dim=2), noise=bp.Noise(floor=False))
+
+
+@pytest.fixture(scope="module")
+def fitted(posterior):
+    return bp.fit(posterior, bp.NUTS(chains=4, warmup=300, draws=200, max_tree_depth=7), key=0)
+
+
+def shifted(draws, chains, by):
+    """Draws whose anchor is shifted in some chains: another mode, and a worse one."""
+    anchor = draws.sites["anchor"].copy()
+    anchor[chains] += by
+    return Draws(draws.sites | {"anchor": anchor}, draws.stats, dict(draws.info))
+
+
+def outputs_of(posterior, draws):
+    return bp.Fit(posterior, draws, None, jax.random.key(0)).sample(posterior.data.controls, "model")
+
+
+def test_chains_that_agree_are_one_mode(posterior, fitted):
+    assert find_modes(posterior, fitted.draws, outputs_of(posterior, fitted.draws)) == (
+        Mode((0, 1, 2, 3), 1.0),
+    )
+    assert fitted.draws.info["modes"] == [{"chains": (0, 1, 2, 3), "mass": 1.0}]
+    np.testing.assert_array_equal(fitted.weights, 1.0)
+
+
+def test_a_mode_that_predicts_worse_gets_no_mass_though_most_chains_are_there(posterior, fitted):
+    draws = shifted(fitted.draws, [0, 1, 2], 5.0)
+    modes = find_modes(posterior, draws, outputs_of(posterior, draws))
+    assert [m.chains for m in modes] == [(3,), (0, 1, 2)]
+    assert modes[0].mass > 0.99
+    np.testing.assert_allclose(chain_weights(modes), [0, 0, 0, 4], atol=0.04)
+
+
+def test_the_band_follows_the_masses_and_the_status_says_so(posterior, fitted):
+    draws = shifted(fitted.draws, [0, 1], 5.0)
+    modes = find_modes(posterior, draws, outputs_of(posterior, draws))
+    draws.info["modes"] = [vars(m) for m in modes]
+    diagnosis = diagnose(draws, outputs_of(posterior, draws))
+    assert diagnosis.status == "failed"
+    assert any("2 modes" in r and "1.00, 0.00" in r for r in diagnosis.reasons)
+    both = bp.Fit(posterior, draws, diagnosis, jax.random.key(0))
+    alone = bp.Fit(posterior, fitted.draws, fitted.diagnosis, jax.random.key(0))
+    c = posterior.data.controls
+    band, truth = both.predict(c), alone.predict(c)
+    # Weighted by their masses the wrong chains do not count; two right chains of 200 draws remain.
+    sd = truth.sd["latent"]
+    assert np.max(np.abs(band.mean["latent"] - truth.mean["latent"]) / sd) < 0.6
+    assert np.max(np.abs(band.quantile(0.95) - truth.quantile(0.95)) / sd) < 1.0
+    assert band.status == "failed"
+    pooled = bp.Fit(posterior, shifted(fitted.draws, [0, 1], 5.0), diagnosis, jax.random.key(0)).predict(c)
+    assert np.max(np.abs(pooled.mean["latent"] - truth.mean["latent"]) / sd) > 5.0
+
+
+def test_stacking_weights_maximise_the_score():
+    p = np.random.default_rng(0).normal(size=(40, 3))
+    w = stacking_weights(p)
+    assert w.sum() == pytest.approx(1.0)
+    score = lambda w: np.sum(np.log(np.exp(p) @ w))  # noqa: E731
+    others = np.random.default_rng(1).dirichlet(np.ones(3), 2000)
+    assert score(w) >= max(map(score, others)) - 1e-6
+    np.testing.assert_allclose(stacking_weights(np.zeros((5, 2))), 0.5)
+
+
+def test_constant_outputs_are_one_mode(posterior, fitted):
+    outputs = np.zeros((4, 10, 3, 1))
+    assert len(find_modes(posterior, fitted.draws, outputs)) == 1
