@@ -8,19 +8,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
-from numpyro.infer.hmc import hmc
-from numpyro.infer.util import ParamInfo
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Progress, silent
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.simulation import manifold_simulation, nuts_simulation
 
 __all__ = ["Uniformity", "coverage", "crps", "interval_score", "labels", "ranks", "sbc", "uniformity"]
 
@@ -139,6 +137,7 @@ def sbc(
     rounds: int = 8,
     target_accept: float = 0.9,
     max_tree_depth: int = 8,
+    sampler: str = "nuts",
     generator: Posterior | None = None,
     progress: Progress = silent,
 ) -> xr.DataTree:
@@ -153,7 +152,7 @@ def sbc(
     Single matrix elements are not ranked: a sampler that stays in one image of the discrete gauge is not
     calibrated there.
 
-    NumPyro's NUTS is compiled once for all data sets and starts at the truth, which is an exact draw from the
+    The sampler is compiled once for all data sets and starts at the truth, which is an exact draw from the
     posterior: a correct kernel leaves it there, so deviations measure the density and the kernel, and not the
     search for starting points. The price: that every basin is found is **not** tested.
 
@@ -175,6 +174,8 @@ def sbc(
     target_accept : float
     max_tree_depth : int
         Lower than elsewhere: truncated trees are still exact, and ``thinned_enough`` tells if too slow.
+    sampler : {"nuts", "manifold"}
+        NumPyro's NUTS, or the constrained HMC of :class:`~bayes_pmm.inference.manifold.Manifold` with a fixed metric.
     generator : Posterior, optional
         Draws the truth and the data instead of ``posterior``, with the same sites and shapes, at the controls
         and with the missing entries of ``posterior`` but with its own errors: a negative control, or a study
@@ -219,9 +220,15 @@ def sbc(
     total = thin * kept
     where = _ranked_controls(posterior, controls)
     length = max(warmup, total)
-    start, advance, names = _simulation(
-        posterior, generator or posterior, where, warmup, length, target_accept, max_tree_depth
-    )
+    if sampler == "nuts":
+        settings = {"target_accept": target_accept, "max_tree_depth": max_tree_depth}
+        start, advance, names = nuts_simulation(
+            posterior, generator or posterior, where, warmup, length, **settings
+        )
+    elif sampler == "manifold":
+        start, advance, names = manifold_simulation(posterior, generator or posterior, where, warmup, length)
+    else:
+        raise InputError(f"sampler '{sampler}' is unknown; use 'nuts' or 'manifold'")
     keys = jax.random.split(key, n_datasets)
     start = jax.jit(start).lower(keys[0]).compile()
     advance = jax.jit(advance).lower(*start(keys[0])[1:], 1).compile()
@@ -246,7 +253,8 @@ def sbc(
         return np.sum(values[step - 1 :: step] < truth[None], axis=0), ess, len(values), *sampler
 
     results = [None] * n_datasets
-    with ThreadPoolExecutor(max_workers=min(n_datasets, os.cpu_count() or 1)) as pool:
+    # LAPACK's own threads would fight with these.
+    with threadpool_limits(1), ThreadPoolExecutor(max_workers=min(n_datasets, os.cpu_count() or 1)) as pool:
         futures = {pool.submit(run, i): i for i in range(n_datasets)}
         try:
             for done, future in enumerate(as_completed(futures), 1):
@@ -283,69 +291,6 @@ def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.nda
             f"controls: expected finite numbers of shape (M, {trained.shape[1]}), got {added.shape}"
         )
     return np.concatenate([trained, added])
-
-
-def _simulation(posterior, generator, where, warmup, length, target_accept, max_tree_depth):
-    """Functions of one data set, and the sizes of its R ranked quantities by name.
-
-    ``start``: key -> truth (R,), state at the truth, data. ``advance``: state, data, count -> state after
-    ``count`` <= ``length`` draws and their records (values (length, R), divergence, steps, acceptance).
-    """
-    c, observed, error = (jnp.asarray(a) for a in posterior.training)
-    missing = jnp.isnan(observed)
-    _, _, error_true = (jnp.asarray(a) for a in generator.training)
-    init, step = hmc(potential_fn_gen=lambda y: lambda z: posterior.potential(z, c, y, error), algo="NUTS")
-
-    def quantities(z, energy):
-        sites = posterior.constrain(z)
-        found = {"output": posterior.outputs(sites, where).ravel()}
-        found |= {"floor": sites["floor"]} if "floor" in sites else {}
-        scale = sites.get("scale", sites.get("free_scale"))
-        found |= {"scale": scale} if scale is not None else {}
-        return found | {"log_likelihood": (-energy - posterior.log_prior(z))[None]}
-
-    def flat(z, energy):
-        return jnp.concatenate(jax.tree.leaves(quantities(z, energy)))
-
-    def draw(key):
-        with handlers.seed(rng_seed=key), handlers.trace() as trace:
-            generator.model(c, None, error_true)
-        sites = {k: s["value"] for k, s in trace.items() if s["type"] == "sample"}
-        y = sites.pop("y")
-        return posterior.unconstrain(sites), jnp.where(missing, jnp.nan, y)
-
-    def start(key):
-        key_data, key_run = jax.random.split(key)
-        z, y = draw(key_data)
-        energy, gradient = jax.value_and_grad(posterior.potential)(z, c, y, error)
-        state = init(
-            ParamInfo(z, energy, gradient),
-            warmup,
-            step_size=0.1,
-            dense_mass=True,
-            target_accept_prob=target_accept,
-            trajectory_length=None,
-            max_tree_depth=max_tree_depth,
-            model_args=(y,),
-            rng_key=key_run,
-        )
-        return flat(z, energy), state, y
-
-    def recorded(state):
-        return flat(state.z, state.potential_energy), state.diverging, state.num_steps, state.accept_prob
-
-    def advance(state, y, count):
-        def body(i, carry):
-            state, records = carry
-            state = step(state, (y,), {})
-            return state, jax.tree.map(lambda a, v: a.at[i].set(v), records, recorded(state))
-
-        empty = jax.tree.map(lambda v: jnp.zeros((length, *v.shape), v.dtype), recorded(state))
-        return jax.lax.fori_loop(0, count, body, (state, empty))
-
-    key = jax.random.key(0)
-    shapes = jax.eval_shape(lambda k: quantities(draw(k)[0], 0.0), key)
-    return start, advance, {name: s.shape[0] for name, s in shapes.items()}
 
 
 def _tree(posterior, below, ess, sampler, names, where, n_trained, attrs):

@@ -17,7 +17,7 @@ from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
 from bayes_pmm.hermitian import FIELDS
-from bayes_pmm.inference import NUTS, SAMPLERS, method_by_name
+from bayes_pmm.inference import SAMPLERS, Auto, method_by_name
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, parse_output
@@ -100,7 +100,7 @@ def demo(out: Path | None, seed: int) -> int:
     data = problem.dataset(noise=1e-2, seed=seed)
     posterior = Posterior(data, PMM(tuple(problem.outputs.values()), dim=4))
     controls = np.linspace(0, 3, 61)[:, None]
-    method = NUTS(warmup=500, draws=700)
+    method = Auto(warmup=300, draws=1000)
     options = {"command": "demo", "seed": seed, "method": repr(method)}
     check_folder(out, options, resume=False)
     click.echo(
@@ -159,7 +159,7 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option(
     "--warmup",
     type=int,
-    help="Warm-up draws per chain; by default 500 for the manifold sampler and 1000 for NUTS.",
+    help="Warm-up draws per chain; by default 500 for the manifold sampler, 1000 for NUTS.",
 )
 @click.option("--draws", default=1000, show_default=True, help="Per chain, after the warm-up.")
 @click.option(

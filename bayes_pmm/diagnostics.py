@@ -122,7 +122,7 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
     missed = [b for b in basins[1:] if b["log_evidence"] > limit and not b.get("chains")]
     if missed:
         suspect.append(
-            f"{len(missed)} basins fit about as well as the best and no chain started there: the band may miss"
+            f"{len(missed)} more basins fit about as well as the best and no chain started there: the band may miss"
             " them; use more chains"
         )
     modes = info.get("modes", [])

@@ -32,6 +32,7 @@ from bayes_pmm.posterior import Posterior
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+MANIFOLD = tuple((n, z) for n in (2, 3) for z in (1e-2, 1e-4, 1e-6, 1e-8))
 OUTSIDE = np.array([[2.0], [4.0]])
 PORTION = 40
 SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490, "target_accept": 0.95, "max_tree_depth": 9}
@@ -45,6 +46,7 @@ class Case:
     right: bool = True
     generator: Posterior | None = None
     wrong: Callable = contextlib.nullcontext
+    sampler: str = "nuts"
 
     def run(self, key, n_datasets, **options) -> xr.DataTree:
         with self.wrong():
@@ -54,6 +56,7 @@ class Case:
                 n_datasets,
                 controls=OUTSIDE,
                 generator=self.generator,
+                sampler=self.sampler,
                 **{**SAMPLER, **options},
             )
 
@@ -76,6 +79,11 @@ def model(data: Dataset, dim: int, field: str = "real", floor: bool = True) -> P
     pmm = PMM(data.output_names, dim=dim, field=field)
     # The default floor scale, 0.05, makes nearly exact data: posteriors too thin to sample in hundreds.
     return Posterior(data, pmm, noise=Noise(floor=floor, floor_scale=0.5))
+
+
+def exact(dim: int, error: float) -> Posterior:
+    """Posterior of one level fewer than ``dim``, with small known errors."""
+    return model(dataset(dim - 1, error=error), dim, floor=False)
 
 
 @contextlib.contextmanager
@@ -105,6 +113,7 @@ def cases() -> dict[str, Case]:
         "tau-power": Case(known, right=False, wrong=missing_power_of_tau),
         "2x2-8": Case(model(dataset(1, points=8), 2)),
         "3x3-8": Case(model(dataset(2, points=8), 3)),
+        **{f"manifold-{n}x{n}-{z:.0e}": Case(exact(n, z), sampler="manifold") for n, z in MANIFOLD},
     }
 
 
@@ -117,6 +126,10 @@ WHAT = {
     "tau-power": "wrong: gap density without τ^(−βn(n−1)/2)",
     "2x2-8": "real 2×2, one level, learned floor, 8 points",
     "3x3-8": "real 3×3, two levels, learned floors, 8 points",
+    **{
+        f"manifold-{n}x{n}-{z:.0e}": f"Manifold, real {n}×{n}, {n - 1} levels, known errors {z:.0e}, 6 points"
+        for n, z in MANIFOLD
+    },
 }
 
 

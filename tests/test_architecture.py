@@ -48,6 +48,7 @@ ROOMS = (
     "arviz_io",
     "fit",
     # the outside world
+    "simulation",
     "calibration",
     "plotting",
     "report",

@@ -98,7 +98,7 @@ def test_summary_has_the_keys(finished):
     assert list(facts) == ["status", "reasons", "max_rhat", "min_ess", "divergences", "sampler", "dim", "chains",
                            "draws", "seconds", "sigma", "version"]  # fmt: skip
     assert facts["status"] in ("ok", "suspect", "failed")
-    assert (facts["dim"], facts["chains"], facts["draws"], facts["sampler"]) == (2, 2, 60, "nuts")
+    assert (facts["dim"], facts["chains"], facts["draws"], facts["sampler"]) == (2, 2, 60, "manifold")
     assert set(facts["sigma"]) == {"E0", "E1"}
     # 120 draws cannot give an effective sample size of 400: the status must say so.
     assert facts["status"] != "ok"
@@ -222,7 +222,7 @@ BAD = {
     "basis": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "spline"], "basis"),
     "inverse at zero": (
         "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "inverse:1"], "finite"),
-    "manifold": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--sampler", "manifold"], "not built"),
+    "sampler": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--sampler", "gibbs"], "gibbs"),
     "too few draws": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--draws", "0"], "draws"),
     "unknown option": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--bogus"], "--bogus"),
     "no errors and no floor": (
@@ -295,7 +295,7 @@ def test_bad_posterior_file(finished, capsys, tmp_path, kind):
 def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path):
     """A run killed in its middle and resumed gives the bands of an uninterrupted one."""
     options = ["fit", str(levels), "--controls", "c", "--outputs", "E0,E1", "--dim", "3", "--chains", "2",
-               "--warmup", "300", "--draws", "600", "--at", "c=0:3:4"]  # fmt: skip
+               "--warmup", "100", "--draws", "600", "--at", "c=0:3:4"]  # fmt: skip
     command = [sys.executable, "-m", "bayes_pmm", *options]
     environment = dict(os.environ)
     whole = tmp_path / "whole"
@@ -304,7 +304,7 @@ def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path):
     with subprocess.Popen(
         [*command, "--out", str(killed)], env=environment, stderr=subprocess.PIPE
     ) as process:
-        while process.poll() is None and not list(killed.glob("checkpoint/chain_*.npz")):
+        while process.poll() is None and not list(killed.glob("checkpoint/**/chain_*.npz")):
             pass
         process.kill()
     assert not (killed / "summary.json").exists(), "it finished before it was killed: make it longer"
@@ -316,7 +316,9 @@ def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path):
 
 def test_demo_makes_a_new_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "NUTS", lambda **_: __import__("bayes_pmm").NUTS(chains=2, warmup=50, draws=20))
+    monkeypatch.setattr(
+        cli, "Auto", lambda **_: __import__("bayes_pmm").Manifold(chains=2, warmup=50, draws=20)
+    )
     code, out, err = run(capsys, "demo")
     assert code == 0
     assert "exact" in out

@@ -96,8 +96,6 @@ def test_unknown_names(two_level):
     problem, fit = two_level
     with pytest.raises(bp.InputError, match="latent, predictive or model"):
         fit.sample(problem.outside, "both")
-    with pytest.raises(bp.InputError, match="not built yet"):
-        method_by_name("manifold")
     with pytest.raises(bp.InputError, match="unknown"):
         method_by_name("gibbs")
     with pytest.raises(bp.InputError, match="one output per column"):
@@ -215,7 +213,12 @@ class TestStatus:
         basins = [{"count": 9, "misfit": 1.0, "log_evidence": e} for e in (10.0, 9.0, -50.0)]
         d = self.status(self.good, basins=basins)
         assert d.status == "suspect"
-        assert "2 basins" in d.reasons[0]
+        assert "1 more basins" in d.reasons[0]
+        assert self.status(self.good, basins=[b | {"chains": 2} for b in basins]).status == "ok"
+
+    def test_failed_steps(self):
+        assert self.status(self.good, failed_steps_share=0.1).status == "ok"
+        assert "70 % of a chain's steps failed" in self.status(self.good, failed_steps_share=0.7).reasons[0]
 
 
 def test_spread_out_fit_is_quiet_off_the_terminal(two_level, capfd):

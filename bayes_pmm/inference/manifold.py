@@ -17,7 +17,7 @@ from bayes_pmm.inference.protocol import Draws, Progress, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["Manifold"]
+__all__ = ["Averaging", "Manifold"]
 
 WINDOWS = (0.1, 0.2, 0.3, 0.4)
 """Shares of the warm-up; a metric is estimated at the end of each but the last, which only tunes the step size."""
@@ -97,7 +97,7 @@ class Manifold:
 
         def chunk(state: _State, count, shared: _Shared, arrays):
             target = lifted.target(shared.L, arrays)
-            fresh = _Averaging.at(shared.log_step)
+            fresh = Averaging.at(shared.log_step)
             averaging = jax.tree.map(
                 lambda a, b: jnp.where(state.segment == shared.segment, a, b), state.averaging, fresh
             )
@@ -149,7 +149,7 @@ class Manifold:
         )
         keys = jax.random.split(key, self.chains)
         states = [
-            _State(k, jnp.asarray(u), _Averaging.at(shared.log_step), jnp.asarray(-1))
+            _State(k, jnp.asarray(u), Averaging.at(shared.log_step), jnp.asarray(-1))
             for k, u in zip(keys, start, strict=True)
         ]
         records, seconds = run_chains(
@@ -167,7 +167,7 @@ class Manifold:
         return u, stats, seconds
 
 
-class _Averaging(NamedTuple):
+class Averaging(NamedTuple):
     """Dual averaging of the log step size (Hoffman and Gelman 2014), with the mean that is used in the end."""
 
     log_step: jax.Array
@@ -177,18 +177,18 @@ class _Averaging(NamedTuple):
     centre: jax.Array
 
     @classmethod
-    def at(cls, log_step: jax.Array) -> "_Averaging":
+    def at(cls, log_step: jax.Array) -> "Averaging":
         zero = jnp.zeros_like(log_step)
         return cls(log_step, log_step, zero, zero, log_step + np.log(2.0))
 
-    def update(self, target: float, info: Info) -> "_Averaging":
+    def update(self, target: float, info: Info) -> "Averaging":
         # A failed step turns back, so a share of failures costs about as much as a share of rejections.
         score = jnp.maximum(info.acceptance - info.failed, 0.0)
         count = self.count + 1
         error = self.error + (target - score - self.error) / (count + 10)
         log_step = self.centre - jnp.sqrt(count) / 0.05 * error
         weight = count**-0.75
-        return _Averaging(
+        return Averaging(
             log_step, weight * log_step + (1 - weight) * self.log_mean, error, count, self.centre
         )
 
@@ -208,7 +208,7 @@ class _State(NamedTuple):
 
     key: jax.Array
     u: jax.Array
-    averaging: _Averaging
+    averaging: Averaging
     segment: jax.Array
 
 
@@ -217,7 +217,7 @@ class _At(NamedTuple):
 
     key: jax.Array
     point: Any
-    averaging: _Averaging
+    averaging: Averaging
     info: Info
 
 
