@@ -11,13 +11,13 @@ import bayes_pmm as bp
 jax.config.update("jax_enable_x64", True)
 
 
-def main(warmup=600, draws=600):
+def main(warmup=500, draws=1000):
     # Two levels of a Hamiltonian at ten couplings. Yours come from a solver or from bp.read_dataset("levels.csv", ...).
     problem = bp.problems.get("oscillator")
     data = problem.dataset(noise=1e-2, seed=1)
 
     posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=4))
-    fit = bp.fit(posterior, bp.NUTS(warmup=warmup, draws=draws), key=0)
+    fit = bp.fit(posterior, bp.Auto(warmup=warmup, draws=draws), key=0)
     print(fit)
 
     g = np.linspace(0, 3, 31)

@@ -139,10 +139,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     prior = posterior.matrix_prior
     n, K, field = prior.n, prior.n_matrices, prior.field
     size = hermitian.size(n, field)
-    c, y, error = posterior.training
     rows, cols = np.nonzero(posterior.data.mask)
-    target, known = jnp.asarray(y[rows, cols]), jnp.asarray(error[rows, cols])
-    unit = jnp.asarray(posterior.scaling.spread)[cols]
     medians, spreads = prior.hyperparameters()
 
     def matrices(x, scale):
@@ -152,29 +149,32 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
             hermitian.to_matrix(x[:, :size] * s[:, None], n, field) + shift[:, None, None] * jnp.eye(n)[None]
         )
 
-    def fitted(x, scale):
-        return posterior.evaluate(matrices(x, scale), c)[rows, cols]
+    def fitted(x, scale, arrays):
+        return posterior.with_arrays(arrays).evaluate(matrices(x, scale), arrays["c"])[rows, cols]
+
+    def noise(level, arrays):
+        unit = jnp.asarray(arrays["scaling"]["spread"])
+        return jnp.sqrt(arrays["error"][rows, cols] ** 2 + (level * unit[cols]) ** 2)
 
     def residuals(x, args):
-        x0, scale, level = args
-        sigma = jnp.sqrt(known**2 + (level * unit) ** 2)
-        return (fitted(x, scale) - target) / sigma, x - x0
+        x0, scale, level, arrays = args
+        return (fitted(x, scale, arrays) - arrays["y"][rows, cols]) / noise(level, arrays), x - x0
 
     solver = optimistix.LevenbergMarquardt(rtol=1e-3, atol=1e-3)
 
-    def one(key):
+    def one(key, path, arrays):
         k1, k2 = jax.random.split(key)
         scale = jnp.asarray(medians) * jnp.exp(jnp.asarray(spreads) * jax.random.normal(k1, (K,)))
         x0 = jax.random.normal(k2, (K, size + 1))
 
         def stage(x, level):
-            args = (x0, scale, level)
+            args = (x0, scale, level, arrays)
             result = optimistix.least_squares(residuals, solver, x, args, max_steps=steps, throw=False)
             better = jnp.isfinite(result.value).all()
             x = jnp.where(better, result.value, x)
-            f, J = fitted(x, scale), jax.jacrev(fitted)(x, scale).reshape(len(rows), -1)
-            sigma = jnp.sqrt(known**2 + (level * unit) ** 2)
-            r = (f - target) / sigma
+            f, J = fitted(x, scale, arrays), jax.jacrev(fitted)(x, scale, arrays).reshape(len(rows), -1)
+            sigma = noise(level, arrays)
+            r = (f - arrays["y"][rows, cols]) / sigma
             A = J / sigma[:, None]
             # Laplace with the Gauss-Newton Hessian, prior normal(0, 1) on x.
             occam = 0.5 * jnp.linalg.slogdet(jnp.eye(len(rows)) + A @ A.T)[1]
@@ -184,10 +184,12 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
         _, (xs, fs, misfits, evidences) = jax.lax.scan(stage, x0, path)
         evidences = jnp.where(jnp.isfinite(evidences), evidences, -jnp.inf)
         best = jnp.argmax(evidences) if posterior.noise.floor else len(path) - 1
-        floor = jnp.maximum(path[best], path[-1]) * jnp.asarray(posterior.scaling.spread)
+        floor = jnp.maximum(path[best], path[-1]) * jnp.asarray(arrays["scaling"]["spread"])
         return matrices(xs[best], scale), scale, floor, evidences[best], misfits[best], fs[best]
 
-    return jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=16))(keys)
+    # The data are arguments, so that other data of the same shapes find the compiled function in JAX's cache.
+    run = jax.jit(lambda keys, path, arrays: jax.lax.map(lambda k: one(k, path, arrays), keys, batch_size=16))
+    return run(keys, path, jax.tree.map(jnp.asarray, posterior.arrays))
 
 
 def _basins(
