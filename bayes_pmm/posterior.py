@@ -97,8 +97,9 @@ class Posterior:
 
     @property
     def _one_row(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arguments of :meth:`model` that suffice where only the latent sites matter."""
-        return tuple(a[:1] for a in self.training)
+        """Arguments of :meth:`model` where only the latent sites matter: the same for all data of one shape."""
+        row = np.ones((1, self.data.n_outputs))
+        return np.ones((1, self.data.n_controls)), row, row
 
     def model(self, c, y=None, error=None):
         """NumPyro model in the user's units.

@@ -22,7 +22,19 @@ def study():
     return module
 
 
-@pytest.mark.parametrize("name", ["2x2-8", "3x3-8", "complex", "known", "half-noise", "tau-power"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2x2-8",
+        "3x3-8",
+        "complex",
+        "known",
+        "half-noise",
+        "tau-power",
+        "manifold-2x2-1e-02",
+        "manifold-3x3-1e-08",
+    ],
+)
 def test_ranks_are_uniform_if_and_only_if_the_posterior_is_right(study, name):
     case = study.cases()[name]
     tree = case.run(jax.random.key(7), 200)

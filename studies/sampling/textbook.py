@@ -65,6 +65,7 @@ def run(c, y, dim, at, seed, limit, judge, chains=4, warmup=1000, chunk=250, lea
     while True:
         began = time.perf_counter()
         mcmc.run(key, *args, y=data)
+        jax.block_until_ready(mcmc.last_state)
         seconds += time.perf_counter() - began
         mcmc.post_warmup_state = mcmc.last_state
         key = mcmc.post_warmup_state.rng_key
