@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from bayes_pmm.data import Dataset
+from bayes_pmm.diagnostics import rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import importance, variational
 from bayes_pmm.inference.importance import pareto_k
 from bayes_pmm.inference.laplace import Laplace
+from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import Method
 from bayes_pmm.inference.start import AnnealedStarts, Starts
@@ -29,16 +31,17 @@ class Found:
     """Annealed starts, searched for once: the search takes longer than most of these tests."""
 
     def __init__(self, posterior):
-        self.sites, self.basins = vars(AnnealedStarts(4, 6, 6).find(posterior, jax.random.key(0), 1)).values()
+        found = AnnealedStarts(4, 6, 6).find(posterior, jax.random.key(0), 1)
+        self.sites, self.basins = found.sites, found.basins
 
     def find(self, posterior, key, chains):  # noqa: ARG002
         return Starts(self.sites * chains, self.basins)
 
 
-def linear_posterior():
+def linear_posterior(size=0.3):
     """One level of a 1x1 matrix: a straight line with known errors, whose posterior is exactly normal."""
     c = np.linspace(0.0, 2.0, 9)[:, None]
-    error = np.full((9, 1), 0.3)
+    error = np.full((9, 1), size)
     y = 1.5 - 0.8 * c + error * np.random.default_rng(0).normal(size=(9, 1))
     data = Dataset(c, y, error, ("g",), ("E0",))
     return Posterior(data, PMM(["E0"], dim=1), Prior(scale_spread=0.0), Noise(floor=False))
@@ -143,6 +146,34 @@ def test_reproducible_by_key(linear):
     for name in first.sites:
         np.testing.assert_array_equal(first.sites[name], again.sites[name])
         assert not np.array_equal(first.sites[name], other.sites[name])
+
+
+def test_comparison_with_exact_draws(linear):
+    """Laplace is exact on a straight line; a guide that was hardly fitted is not, and both say how far off."""
+    posterior, starts = linear
+    exact = Manifold(chains=2, warmup=150, draws=400, starts=starts)
+    right = Laplace(draws=1000, starts=starts, exact=exact).run(posterior, jax.random.key(0)).info
+    assert right["against_exact"]["sampler"] == "manifold"
+    assert right["against_exact"]["shift"] < 0.2
+    assert 0.85 < right["against_exact"]["narrowest"] <= right["against_exact"]["widest"] < 1.15
+    wrong = Variational(steps=1, starts=starts, exact=exact).run(posterior, jax.random.key(0)).info
+    assert wrong["against_exact"]["narrowest"] < 0.7
+
+
+@pytest.mark.parametrize("error", [0.3, 1e-6])
+def test_manifold_has_the_closed_form(error):
+    posterior = linear_posterior(error)
+    at = np.linspace(-1, 3, 7)[:, None]
+    mean, sd, _ = exact_outputs(posterior, at)
+    draws = Manifold(chains=4, warmup=200, draws=500, starts=Found(posterior)).run(
+        posterior, jax.random.key(0)
+    )
+    outputs = np.asarray(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, at)))(draws.sites))[..., 0]
+    _, ess = rhat_and_ess(outputs)
+    assert ess.min() > 300
+    z = (outputs.reshape(-1, 7) - mean) / sd
+    assert np.max(np.abs(z.mean(0)) * np.sqrt(ess)) < 4.5
+    assert np.max(np.abs(np.log(z.std(0)))) < 4.5 / np.sqrt(2 * ess.min())
 
 
 def test_bad_guide_has_high_pareto_k(linear):
