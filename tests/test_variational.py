@@ -160,14 +160,13 @@ def test_comparison_with_exact_draws(linear):
     assert wrong["against_exact"]["narrowest"] < 0.7
 
 
-@pytest.mark.parametrize("error", [0.3, 1e-6])
-def test_manifold_has_the_closed_form(error):
+@pytest.mark.parametrize(("error", "batched"), [(0.3, False), (1e-6, False), (1e-6, True)])
+def test_manifold_has_the_closed_form(error, batched):
     posterior = linear_posterior(error)
     at = np.linspace(-1, 3, 7)[:, None]
     mean, sd, _ = exact_outputs(posterior, at)
-    draws = Manifold(chains=4, warmup=200, draws=500, starts=Found(posterior)).run(
-        posterior, jax.random.key(0)
-    )
+    method = Manifold(chains=4, warmup=200, draws=500, starts=Found(posterior), batched=batched)
+    draws = method.run(posterior, jax.random.key(0))
     outputs = np.asarray(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, at)))(draws.sites))[..., 0]
     _, ess = rhat_and_ess(outputs)
     assert ess.min() > 300

@@ -75,6 +75,7 @@ def run_chains(
     arrays: Any,
     *,
     meet: Callable | None = None,
+    batched: bool = False,
     progress: Progress,
     checkpoint: Path | None,
 ) -> tuple[list, float]:
@@ -94,6 +95,8 @@ def run_chains(
     meet : callable, optional
         (index of the coming segment, shared, records of all chains) -> what they share in it. Called with the
         records (chain, draw, ...) of the segment before; must be deterministic.
+    batched : bool
+        All chains in one batch instead of one thread a chain: for accelerators.
     progress : callable
     checkpoint : Path or None
 
@@ -104,6 +107,22 @@ def run_chains(
     seconds : float
         Of sampling, those before an interruption included.
     """
+    if batched:
+        batch = jax.tree.map(lambda *s: jnp.stack(s), *states)
+        together = jax.vmap(chunk, in_axes=(0, None, None, None))
+
+        def turned(state, count, shared, arrays):
+            """Draws first and chains second, as if the batch were one chain."""
+            state, kept = together(state, count, shared, arrays)
+            return state, jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), kept)
+
+        records, seconds = run_chains(
+            segments, [batch], shared, turned, arrays,
+            meet=None if meet is None else lambda k, s, r: meet(k, s, _chains_first(r)),
+            progress=lambda stage, done, all_: progress(stage, len(states) * done, len(states) * all_),
+            checkpoint=checkpoint,
+        )  # fmt: skip
+        return [jax.tree.map(lambda a, i=i: a[:, i], records[0]) for i in range(len(states))], seconds
     chains, total = len(states), sum(s.draws for s in segments)
     files = [None if checkpoint is None else ChainFile(checkpoint, i) for i in range(chains)]
     at, records, before = [0] * chains, [[] for _ in range(chains)], [0.0] * chains
@@ -152,6 +171,11 @@ def run_chains(
             start += segment.draws
     joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *r) for r in records]
     return joined, time.perf_counter() - began + max(before)
+
+
+def _chains_first(records: Any) -> Any:
+    """From (1, draw, chain, ...) to (chain, draw, ...)."""
+    return jax.tree.map(lambda a: np.swapaxes(a[0], 0, 1), records)
 
 
 def _compiled(chunk: Callable, *args: Any) -> tuple[Callable, Any]:

@@ -38,6 +38,9 @@ class Manifold:
         What the step size is adapted to: mean acceptance less the share of failed steps.
     trajectory : float
         Length of a trajectory in units of the posterior's own width; the number of steps follows from it.
+    batched : bool, optional
+        All chains in one batch rather than one thread a chain; by default on anything but a CPU. The law is the
+        same, the digits are not.
     starts : AnnealedStarts
         How the chains' starting points are found.
     """
@@ -47,6 +50,7 @@ class Manifold:
     draws: int = 1000
     target_accept: float = 0.8
     trajectory: float = 5.0
+    batched: bool | None = None
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
 
     def __post_init__(self):
@@ -159,6 +163,7 @@ class Manifold:
             chunk,
             arrays,
             meet=meet,
+            batched=jax.default_backend() != "cpu" if self.batched is None else self.batched,
             progress=progress,
             checkpoint=checkpoint,
         )
