@@ -131,7 +131,10 @@ class Fit:
             f" {info['seconds']:.1f} s"
         )
         if d.max_rhat is not None:
-            lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}, {d.divergences} divergences")
+            steps = "" if d.divergences is None else f", {d.divergences} divergences"
+            if "failed_steps_share" in info:
+                steps = f", at most {100 * info['failed_steps_share']:.1f} % of a chain's steps failed"
+            lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}{steps}")
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
         if "pareto_k" in info:

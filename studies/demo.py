@@ -35,7 +35,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    print("| seed | status | R-hat | ESS | divergences | sampling s | inside |\n|" + "---|" * 7)
+    print("| seed | status | R-hat | ESS | sampler | sampling s | inside |\n|" + "---|" * 7)
     total = count = 0
     for seed in range(args.seeds):
         folder = args.out / str(seed)
@@ -46,7 +46,7 @@ def main():
         hits, n = inside(folder, problems.get("oscillator").outside)
         total, count = total + hits, count + n
         print(
-            f"| {seed} | {s['status']} | {s['max_rhat']:.4f} | {s['min_ess']:.0f} | {s['divergences']} |"
+            f"| {seed} | {s['status']} | {s['max_rhat']:.4f} | {s['min_ess']:.0f} | {s['divergences'] if s['divergences'] is not None else '–'} |"
             f" {s['seconds']:.0f} | {hits} of {n} |",
             flush=True,
         )
