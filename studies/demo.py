@@ -46,7 +46,7 @@ def main():
         hits, n = inside(folder, problems.get("oscillator").outside)
         total, count = total + hits, count + n
         print(
-            f"| {seed} | {s['status']} | {s['max_rhat']:.4f} | {s['min_ess']:.0f} | {s['divergences'] if s['divergences'] is not None else '–'} |"
+            f"| {seed} | {s['status']} | {s['max_rhat']:.4f} | {s['min_ess']:.0f} | {s['sampler']} |"
             f" {s['seconds']:.0f} | {hits} of {n} |",
             flush=True,
         )
