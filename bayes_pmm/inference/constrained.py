@@ -1,8 +1,8 @@
 r"""Constrained Hamiltonian Monte Carlo on {q : C(q) = 0}: RATTLE with Newton projections, bounces, reversibility.
 
-The target has the density exp(−U(q)) |J Jᵀ|^(−1/2) with respect to the area of the manifold, J = ∂C/∂q (M × d):
+The target has the density exp(−U(q)) det(J Jᵀ)^(−1/2) with respect to the area of the manifold, J = ∂C/∂q (M × d):
 the law of q with density exp(−U) given C(q) = 0 (coarea formula). All linear algebra goes through Jᵀ = Q R:
-log|J Jᵀ|^(1/2) = Σ log|R_ii|, tangent projection p − Q Qᵀ p, and a Newton step solves (J′ Q) μ = C(q′) for
+½ log det(J Jᵀ) = Σ log abs(R_ii), tangent projection p − Q Qᵀ p, and a Newton step solves (J′ Q) μ = C(q′) for
 q′ − Q μ. J Jᵀ is never formed; its condition number is the square of that of J.
 
 A step that fails (no convergence, or the way back does not lead back) is replaced by a reversal of the momentum.
@@ -66,7 +66,7 @@ class Target:
 class Point(NamedTuple):
     """A point of the manifold.
 
-    q (d,), value U + log|J Jᵀ|^(1/2) (), its gradient (d,), and Jᵀ = Q R with Q (d, M) and R (M, M).
+    q (d,), value U + ½ log det(J Jᵀ) (), its gradient (d,), and Jᵀ = Q R with Q (d, M) and R (M, M).
     """
 
     q: jax.Array
