@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["KINDS", "QUANTILES", "Bands", "bands", "outputs_at", "with_noise"]
@@ -45,17 +44,14 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
     """
     c = check_controls(posterior, controls)
     size = min(len(c), _BLOCK)
-    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-    evaluate = jax.jit(lambda s, c: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))
+    evaluate = outputs_of(posterior)
     blocks = []
     for i in range(0, len(c), size):
         block = c[i : i + size]
         # The last block is filled up, so that one compilation serves them all.
         filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])
-        blocks.append(np.asarray(evaluate(flat, jnp.asarray(filled)))[:, : len(block)])
-    some = next(iter(draws.sites.values()))
-    values = np.concatenate(blocks, axis=1)
-    return values.reshape(*some.shape[:2], *values.shape[1:])
+        blocks.append(evaluate(draws, filled)[:, :, : len(block)])
+    return np.concatenate(blocks, axis=2)
 
 
 def check_controls(posterior: Posterior, controls: np.ndarray) -> np.ndarray:

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
-from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.protocol import Draws, Progress, at_least, outputs_of, silent
 from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 
@@ -22,7 +21,7 @@ __all__ = ["Auto"]
 logger = logging.getLogger(__name__)
 
 MANY_DATA = 150
-"""Projections cost the cube of the number of data: above this a leapfrog step is a hundred times cheaper."""
+"""Projections cost the cube of the number of data. Where the limit lies is a judgement, not yet a measurement."""
 
 PILOT = (60, 40)
 """Warm-up and draws of the pilot run."""
@@ -53,9 +52,7 @@ class Auto:
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
 
     def __post_init__(self):
-        for name, least in (("chains", 1), ("draws", 4)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        at_least(self, chains=1, draws=4)
         if self.warmup is not None and self.warmup < 10:
             raise InputError(f"warmup = {self.warmup} is too few; use at least 10")
 
@@ -144,11 +141,8 @@ def _for_manifold(posterior: Posterior, found: _Found) -> str:
 
 def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:
     """Largest split R-hat and smallest ESS of the outputs at the training controls."""
-    c = jnp.asarray(posterior.data.controls)
-    some = next(iter(draws.sites.values()))
-    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-    outputs = jax.jit(lambda s: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))(flat)
-    outputs = np.asarray(outputs).reshape(*some.shape[:2], -1)
+    outputs = outputs_of(posterior)(draws, posterior.data.controls)
+    outputs = outputs.reshape(*outputs.shape[:2], -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat, ess = split_gelman_rubin(outputs), effective_sample_size(outputs)
     moving = np.ptp(outputs, axis=(0, 1)) > 0

@@ -16,7 +16,7 @@ from blackjax.diagnostics import psis_weights
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import BayesPMMError
-from bayes_pmm.inference.protocol import Draws, Method
+from bayes_pmm.inference.protocol import Draws, Method, outputs_of
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["FlatPosterior", "against_exact", "pareto_k", "weighed_draws"]
@@ -164,13 +164,11 @@ def against_exact(posterior: Posterior, draws: Draws, exact: Method, key: jax.Ar
         ``widest``, the extremes over outputs of the ratio of standard deviations, approximate over exact.
     """
     reference = exact.run(posterior, key)
-    c = jnp.asarray(posterior.data.controls)
-    evaluate = jax.jit(lambda s: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))
+    evaluate = outputs_of(posterior)
 
     def moments(d: Draws):
-        flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in d.sites.items()}
-        outputs = np.asarray(evaluate(flat))
-        return outputs.mean(0), outputs.std(0, ddof=1)
+        outputs = evaluate(d, posterior.data.controls)
+        return outputs.mean((0, 1)), outputs.std((0, 1), ddof=1)
 
     (mean, sd), (true_mean, true_sd) = moments(draws), moments(reference)
     ratio = sd / true_sd

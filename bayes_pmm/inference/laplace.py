@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
-from bayes_pmm.inference.protocol import Draws, Method, Progress, silent
+from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
@@ -45,9 +45,7 @@ class Laplace:
     exact: Method | None = None
 
     def __post_init__(self):
-        for name, least in (("draws", 4), ("chains", 1), ("max_iterations", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        at_least(self, draws=4, chains=1, max_iterations=1)
 
     def run(
         self,

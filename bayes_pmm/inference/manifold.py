@@ -13,7 +13,7 @@ from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, collect, run_chains
 from bayes_pmm.inference.constrained import Info, transition
 from bayes_pmm.inference.lifted import Lifted
-from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
@@ -54,9 +54,7 @@ class Manifold:
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
 
     def __post_init__(self):
-        for name, least in (("chains", 1), ("warmup", 10), ("draws", 4)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        at_least(self, chains=1, warmup=10, draws=4)
         if not 0 < self.target_accept < 1:
             raise InputError(f"target_accept = {self.target_accept} must lie between 0 and 1")
         if not self.trajectory > 0:

@@ -9,9 +9,8 @@ import numpy as np
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, collect, run_chains
-from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
@@ -45,9 +44,7 @@ class NUTS:
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
 
     def __post_init__(self):
-        for name, least in (("chains", 1), ("warmup", 1), ("draws", 4)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        at_least(self, chains=1, warmup=1, draws=4)
 
     def run(
         self,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from bayes_pmm.errors import InputError
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["Draws", "Method", "Progress", "silent"]
+__all__ = ["Draws", "Method", "Progress", "at_least", "outputs_of", "silent"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the work done and the total; from several threads."""
@@ -38,6 +40,32 @@ class Draws:
     sites: dict[str, np.ndarray]
     stats: dict[str, np.ndarray]
     info: dict[str, Any] = field(default_factory=dict)
+
+
+def outputs_of(posterior: Posterior) -> Callable[[Draws, np.ndarray], np.ndarray]:
+    """Compiled function from draws and controls (N, p) to the PMM's outputs (chain, draw, N, Q)."""
+    evaluate = jax.jit(lambda s, c: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))
+
+    def outputs(draws: Draws, c: np.ndarray) -> np.ndarray:
+        shape = next(iter(draws.sites.values())).shape[:2]
+        flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+        values = np.asarray(evaluate(flat, jnp.asarray(c)))
+        return values.reshape(*shape, *values.shape[1:])
+
+    return outputs
+
+
+def at_least(settings: Any, **least: int) -> None:
+    """Check that numbers among a method's settings are large enough.
+
+    Raises
+    ------
+    InputError
+        For the first that is not.
+    """
+    for name, smallest in least.items():
+        if getattr(settings, name) < smallest:
+            raise InputError(f"{name} = {getattr(settings, name)} is too few; use at least {smallest}")
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference.protocol import Draws, Progress, silent
+from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["TemperedSMC"]
@@ -48,9 +48,7 @@ class TemperedSMC:
     ess: float = 0.8
 
     def __post_init__(self):
-        for name, least in (("chains", 1), ("draws", 20), ("moves", 1), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        at_least(self, chains=1, draws=20, moves=1, steps=1)
         if not 0 < self.ess < 1:
             raise InputError(f"ess = {self.ess} must lie between 0 and 1")
 

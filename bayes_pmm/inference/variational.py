@@ -17,7 +17,7 @@ from numpyro.optim import ClippedAdam
 
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
-from bayes_pmm.inference.protocol import Draws, Method, Progress, silent
+from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 
@@ -71,9 +71,7 @@ class Variational:
     def __post_init__(self):
         if self.guide not in GUIDES:
             raise InputError(f"guide '{self.guide}' is unknown; use {', '.join(map(repr, GUIDES))}")
-        for name, least in (("steps", 1), ("draws", 4), ("chains", 1), ("particles", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)} is too few; use at least {least}")
+        at_least(self, steps=1, draws=4, chains=1, particles=1)
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate = {self.learning_rate} must be positive")
 
