@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import brentq
 
 from bayes_pmm import problems
+from bayes_pmm.basis import parse_basis
 from bayes_pmm.errors import InputError
 from bayes_pmm.outputs import parse_output
 from bayes_pmm.problems import (
@@ -46,7 +47,8 @@ def column(*values):
 def test_registry_lists_every_family():
     assert set(ALL) == {
         "spins", "ising", "oscillator", "almg", "random_weak", "random_strong", "nv", "exceptional_point",
-        "pairing", "crossings", "anticrossing", "two_couplings",
+        "pairing", "crossings", "anticrossing", "two_couplings", "trotter", "h2plus", "hubbard", "transmon",
+        "fluxonium", "deuteron", "rabi", "xxz", "bose_hubbard", "nilsson", "double_well",
     }  # fmt: skip
     assert len(problems.summary_table().splitlines()) == len(ALL) + 1
 
@@ -137,6 +139,11 @@ def test_sums_of_the_lowest_levels_are_concave(name):
         assert np.any(middle[:, 0] > ends[:, 0] + 1e-4)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_basis_parses(name):
+    assert str(parse_basis(problems.get(name).basis)) == problems.get(name).basis
+
+
 def test_unknown_names_and_parameters_are_rejected():
     with pytest.raises(InputError, match="no problem is called 'osc'; there are spins"):
         problems.get("osc")
@@ -158,6 +165,25 @@ def test_unknown_names_and_parameters_are_rejected():
         ("nv", {"direction": (0, 0, 0)}),
         ("anticrossing", {"coupling": 0.0}),
         ("anticrossing", {"visible": 0.6}),
+        ("ising", {"bonds": (1.0, 1.0)}),
+        ("oscillator", {"stiffness": 0.0}),
+        ("pairing", {"energies": (1.0, 2.0)}),
+        ("h2plus", {"charges": (1.0, -1.0)}),
+        ("h2plus", {"levels": 3}),
+        ("hubbard", {"sites": 5}),
+        ("hubbard", {"spin": 7}),
+        ("trotter", {"up": 0}),
+        ("transmon", {"lines": 0}),
+        ("transmon", {"josephson": 0.0}),
+        ("fluxonium", {"inductive": -1.0}),
+        ("fluxonium", {"lines": 9}),
+        ("deuteron", {"states": 100}),
+        ("rabi", {"parity": 0}),
+        ("xxz", {"bonds": (1.0,)}),
+        ("bose_hubbard", {"bosons": 0}),
+        ("nilsson", {"projection": 1.0}),
+        ("nilsson", {"shells": 1, "projection": 4.5}),
+        ("double_well", {"quartic": 0.0}),
     ],
 )
 def test_impossible_parameters_are_rejected(name, parameters):

@@ -8,5 +8,18 @@ array([[0.5, 1.5, 2.5]])
 
 from bayes_pmm.problems.base import Problem
 from bayes_pmm.problems.registry import get, names, summary_table
+from bayes_pmm.problems.zoo import NOISES, POINTS, Task, families, parameters, task, tasks
 
-__all__ = ["Problem", "get", "names", "summary_table"]
+__all__ = [
+    "NOISES",
+    "POINTS",
+    "Problem",
+    "Task",
+    "families",
+    "get",
+    "names",
+    "parameters",
+    "summary_table",
+    "task",
+    "tasks",
+]

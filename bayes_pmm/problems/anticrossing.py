@@ -5,22 +5,27 @@ import numpy as np
 from bayes_pmm.errors import InputError
 from bayes_pmm.problems.base import Problem, affine_levels, line
 
-__all__ = ["anticrossing", "hamiltonian"]
+__all__ = ["CAVITY", "PERIOD", "anticrossing", "hamiltonian"]
 
 PERIOD = 3.0  # mA per flux quantum
-_CAVITY, _QUBIT, _SWING = 7.0, 7.6, 1.2  # GHz
+CAVITY = 7.0  # GHz
 
 
-def hamiltonian(coupling: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+def hamiltonian(
+    coupling: float = 0.03, qubit: float = 7.6, swing: float = 1.2
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (M_0, M_1) of M(I) = M_0 + cos(2πI/3 mA) M_1 in GHz, shape (2, 2) each.
 
-    The first state is the cavity's photon at 7 GHz, the second the qubit's excitation at 7.6 + 1.2 cos(2πI/3
-    mA), which meets the cavity at I = 1 mA and 2 mA; `coupling` is half their smallest distance.
+    The first state is the cavity's photon at 7 GHz, the second the qubit's excitation at `qubit` + `swing`
+    cos(2πI/3 mA), by default 7.6 + 1.2 cos(2πI/3 mA), which meets the cavity at I = 1 mA and 2 mA; `coupling`
+    is half their smallest distance.
     """
-    return np.array([[_CAVITY, coupling], [coupling, _QUBIT]]), np.diag([0.0, _SWING])
+    return np.array([[CAVITY, coupling], [coupling, qubit]]), np.diag([0.0, swing])
 
 
-def anticrossing(coupling: float = 0.03, visible: float = 0.1) -> Problem:
+def anticrossing(
+    coupling: float = 0.03, visible: float = 0.1, qubit: float = 7.6, swing: float = 1.2
+) -> Problem:
     """Return the two branches (GHz) of a cavity and a qubit against the current (mA) of the coil.
 
     A spectrometer that drives the cavity sees a branch where its photon part |⟨cavity|k⟩|² is larger than
@@ -37,6 +42,8 @@ def anticrossing(coupling: float = 0.03, visible: float = 0.1) -> Problem:
         In GHz, positive.
     visible
         Smallest photon part that is seen, between 0 and 1/2: at least one branch is seen at every current.
+    qubit, swing
+        Mean and amplitude of the qubit's excitation in GHz. The default controls follow the default crossings.
 
     Raises
     ------
@@ -47,7 +54,7 @@ def anticrossing(coupling: float = 0.03, visible: float = 0.1) -> Problem:
         raise InputError(f"coupling is {coupling}; give a positive number")
     if not 0 <= visible < 0.5:
         raise InputError(f"visible is {visible}; give a number from 0 to below 0.5")
-    h0, h1 = hamiltonian(coupling)
+    h0, h1 = hamiltonian(coupling, qubit, swing)
 
     def wave(controls: np.ndarray) -> np.ndarray:
         return np.cos(2 * np.pi * controls / PERIOD)
@@ -70,4 +77,5 @@ def anticrossing(coupling: float = 0.03, visible: float = 0.1) -> Problem:
         exact_dim=2,
         observed=observed,
         measured_sd=3e-3,
+        basis=f"fourier:1:{PERIOD!r}",
     )

@@ -44,8 +44,7 @@ class Problem:
         Default controls (N, p) for training and (K, p) for testing. `outside` lies outside the convex hull of
         `train` unless the problem's own docstring says otherwise.
     exact_dim
-        Dimension of a small PMM that represents all outputs exactly, None where none is known. Its basis is
-        affine unless the problem's own docstring says otherwise.
+        Dimension of a small PMM that represents all outputs exactly in `basis`, None where none is known.
     matrices
         (M_0, M_1, ..., M_p), each (n, n), where the levels are eigenvalues of M_0 + Σ_l c_l M_l; None where
         the Hamiltonian is not affine in the controls or the outputs come from more than one matrix.
@@ -53,6 +52,8 @@ class Problem:
         Controls (N, p) to a mask (N, Q), True where an experiment would see the output. None: always.
     measured_sd
         Standard deviation of a typical measurement, in the outputs' own units. None: not an experiment.
+    basis
+        The basis in which a large enough PMM represents the problem, as `bayes_pmm.basis.parse_basis` takes it.
 
     Raises
     ------
@@ -71,6 +72,7 @@ class Problem:
     matrices: tuple[np.ndarray, ...] | None = None
     observed: Callable[[np.ndarray], np.ndarray] | None = None
     measured_sd: float | None = None
+    basis: str = "affine"
 
     def __post_init__(self) -> None:
         for field in ("train", "outside"):

@@ -8,9 +8,9 @@ from bayes_pmm.problems.base import Problem, affine_levels, beyond, level_output
 __all__ = ["branch_points", "exceptional_point", "hamiltonian"]
 
 
-def hamiltonian(gap: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Return (M_0, M_1), shape (2, 2) each, of M(c) = [[c, Δ], [Δ, -c]], Δ = `gap`; levels ±√(c² + Δ²)."""
-    return np.array([[0.0, gap], [gap, 0.0]]), np.diag([1.0, -1.0])
+def hamiltonian(gap: float = 0.5, tilt: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return (M_0, M_1), shape (2, 2) each, of M(c) = t c + [[c, Δ], [Δ, -c]]; levels t c ± √(c² + Δ²)."""
+    return np.array([[0.0, gap], [gap, 0.0]]), np.diag([1.0 + tilt, -1.0 + tilt])
 
 
 def branch_points(gap: float = 0.5) -> np.ndarray:
@@ -18,7 +18,7 @@ def branch_points(gap: float = 0.5) -> np.ndarray:
     return np.array([1j * gap, -1j * gap])
 
 
-def exceptional_point(levels: int = 2, points: int = 10, gap: float = 0.5) -> Problem:
+def exceptional_point(levels: int = 2, points: int = 10, gap: float = 0.5, tilt: float = 0.0) -> Problem:
     """Return the levels ±√(c² + Δ²), which continue to complex c up to the branch points ±iΔ.
 
     Training c ∈ [-1, 1], outside to 2. A Taylor series around c = 0 converges for |c| < Δ only.
@@ -31,6 +31,8 @@ def exceptional_point(levels: int = 2, points: int = 10, gap: float = 0.5) -> Pr
         Training points.
     gap
         Δ > 0, half the smallest distance of the levels on the real axis.
+    tilt
+        t, a slope that both levels have in common.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def exceptional_point(levels: int = 2, points: int = 10, gap: float = 0.5) -> Pr
     """
     if not gap > 0:
         raise InputError(f"gap is {gap}; give a positive number")
-    matrices = hamiltonian(gap)
+    matrices = hamiltonian(gap, tilt)
 
     def solve(controls: np.ndarray) -> np.ndarray:
         return affine_levels(matrices, controls, levels)

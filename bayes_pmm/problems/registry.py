@@ -7,15 +7,26 @@ from bayes_pmm.errors import InputError
 from bayes_pmm.problems.almg import almg
 from bayes_pmm.problems.anticrossing import anticrossing
 from bayes_pmm.problems.base import Problem
+from bayes_pmm.problems.bose_hubbard import bose_hubbard
 from bayes_pmm.problems.crossings import crossings
+from bayes_pmm.problems.deuteron import deuteron
+from bayes_pmm.problems.double_well import double_well
 from bayes_pmm.problems.exceptional_point import exceptional_point
+from bayes_pmm.problems.fluxonium import fluxonium
+from bayes_pmm.problems.h2plus import h2plus
+from bayes_pmm.problems.hubbard import hubbard
 from bayes_pmm.problems.ising import ising
+from bayes_pmm.problems.nilsson import nilsson
 from bayes_pmm.problems.nv import nv
 from bayes_pmm.problems.oscillator import oscillator
 from bayes_pmm.problems.pairing import pairing
+from bayes_pmm.problems.rabi import rabi
 from bayes_pmm.problems.random_matrices import random_strong, random_weak
 from bayes_pmm.problems.spins import spins
+from bayes_pmm.problems.transmon import transmon
+from bayes_pmm.problems.trotter import trotter
 from bayes_pmm.problems.two_couplings import two_couplings
+from bayes_pmm.problems.xxz import xxz
 
 __all__ = ["get", "names", "summary_table"]
 
@@ -34,6 +45,17 @@ _FACTORIES: dict[str, Callable[..., Problem]] = {
         crossings,
         anticrossing,
         two_couplings,
+        trotter,
+        h2plus,
+        hubbard,
+        transmon,
+        fluxonium,
+        deuteron,
+        rabi,
+        xxz,
+        bose_hubbard,
+        nilsson,
+        double_well,
     )
 }
 

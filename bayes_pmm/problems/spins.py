@@ -29,13 +29,16 @@ def collective(size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.diag(m) / size, (np.diag(ladder, 1) + np.diag(ladder, -1)) / (2 * size)
 
 
-def small() -> tuple[np.ndarray, np.ndarray]:
-    """Return the PMM that is exact for every N: M(c) = (σz + c σx)/2, two matrices of shape (2, 2)."""
-    return np.diag([0.5, -0.5]), np.array([[0.0, 0.5], [0.5, 0.0]])
+def small(field: float = 1.0, angle: float = np.pi / 2) -> tuple[np.ndarray, np.ndarray]:
+    """Return the PMM that is exact for every N: M(c) = (f σz + c (cos θ σz + sin θ σx))/2, shape (2, 2) each."""
+    along, across = np.cos(angle) / 2, np.sin(angle) / 2
+    return np.diag([field / 2, -field / 2]), np.array([[along, across], [across, -along]])
 
 
-def spins(size: int = 100, points: int = 5) -> Problem:
+def spins(size: int = 100, points: int = 5, field: float = 1.0, angle: float = np.pi / 2) -> Problem:
     """Return N non-interacting spins, H(c) = (1/2N) Σ_i (σz_i + c σx_i), with E0 = -√(1 + c²)/2 for every N.
+
+    With other fields H(c) = (1/2N) Σ_i (f σz_i + c (cos θ σz_i + sin θ σx_i)) and E0 = -√(f² + 2fc cos θ + c²)/2.
 
     Training c ∈ [0, 1], outside to 3. A 2×2 affine PMM is exact, whereas eigenvector continuation with as
     many snapshots fails as N grows: overlaps of ground states fall like the N-th power of the overlap of one
@@ -47,6 +50,10 @@ def spins(size: int = 100, points: int = 5) -> Problem:
         The number of spins N. The level does not depend on it: `hamiltonian` and `collective` do.
     points
         Training points.
+    field
+        Strength f of the constant field.
+    angle
+        Angle θ between the constant and the varied field, in radians.
 
     References
     ----------
@@ -56,7 +63,7 @@ def spins(size: int = 100, points: int = 5) -> Problem:
         raise InputError(f"size is {size}; give at least one spin")
 
     def solve(controls: np.ndarray) -> np.ndarray:
-        return -0.5 * np.hypot(1.0, controls)
+        return -0.5 * np.hypot(field + controls * np.cos(angle), controls * np.sin(angle))
 
     return Problem(
         name="spins",
@@ -67,5 +74,5 @@ def spins(size: int = 100, points: int = 5) -> Problem:
         train=line(0.0, 1.0, points),
         outside=beyond(1.0, 3.0, 10),
         exact_dim=2,
-        matrices=small(),
+        matrices=small(field, angle),
     )
