@@ -1,11 +1,8 @@
-r"""Whether bands can be trusted: scores against exact values, simulation-based calibration of a posterior.
-
-Draws come first, (S, ...), and are compared with exact values of shape (...); NaN among these is left out.
-"""
+"""Simulation-based calibration of a posterior, under its prior or given the data, and tests of the ranks."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -15,114 +12,14 @@ from numpyro.diagnostics import effective_sample_size
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.fit import Fit
 from bayes_pmm.inference.protocol import Progress, silent
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.simulation import manifold_simulation, nuts_simulation
 
-__all__ = ["Uniformity", "coverage", "crps", "interval_score", "labels", "ranks", "sbc", "uniformity"]
-
-
-def coverage(draws: ArrayLike, truth: ArrayLike, level: float = 0.9, axis=None) -> np.ndarray:
-    """Fraction of exact values inside the central interval of the draws.
-
-    Parameters
-    ----------
-    draws : array (S, ...)
-    truth : array (...)
-        NaN is left out.
-    level : float
-        Probability of the interval; its ends are quantiles of the draws.
-    axis : int or tuple of int, optional
-        Axes of ``truth`` to average over; default all.
-
-    Returns
-    -------
-    array
-        Shape of ``truth`` without ``axis``; NaN where nothing was left.
-    """
-    draws, truth = _checked(draws, truth)
-    low, high = _interval(draws, level)
-    known = ~np.isnan(truth)
-    inside = known & (truth >= low) & (truth <= high)
-    count = known.sum(axis=axis)
-    return np.where(count > 0, inside.sum(axis=axis) / np.maximum(count, 1), np.nan)
-
-
-def crps(draws: ArrayLike, truth: ArrayLike, fair: bool = True) -> np.ndarray:
-    r"""Continuous ranked probability score of the draws, in the units of the output; smaller is better.
-
-    .. math::
-        \frac1S Σ_i |x_i − y| − \frac{1}{2 S (S−1)} Σ_{ij} |x_i − x_j|
-
-    computed from the sorted draws in O(S log S). The fair variant (S − 1) is an unbiased estimate of the
-    score of the distribution that independent draws come from and can be negative; the other (S²) is the
-    score of the draws' own empirical distribution.
-
-    Parameters
-    ----------
-    draws : array (S, ...)
-    truth : array (...)
-    fair : bool
-
-    Returns
-    -------
-    array (...)
-        NaN where ``truth`` is.
-
-    References
-    ----------
-    Gneiting and Raftery, JASA 102, 359 (2007); Ferro, Q. J. R. Meteorol. Soc. 140, 1917 (2014).
-    """
-    draws, truth = _checked(draws, truth)
-    S = len(draws)
-    ordered = np.sort(draws, axis=0)
-    weights = 2 * np.arange(1, S + 1) - S - 1.0
-    # Σ_ij |x_i − x_j| = 2 Σ_i (2i − S − 1) x_(i); centred against cancellation.
-    spread = np.tensordot(weights, ordered - ordered.mean(axis=0), axes=1)
-    return np.abs(draws - truth).mean(axis=0) - spread / (S * (S - 1) if fair else S**2)
-
-
-def interval_score(draws: ArrayLike, truth: ArrayLike, level: float = 0.9) -> np.ndarray:
-    r"""Score of the central interval [l, u]: u − l + 2/α · distance of the exact value from it.
-
-    Parameters
-    ----------
-    draws : array (S, ...)
-    truth : array (...)
-    level : float
-
-    Returns
-    -------
-    array (...)
-        In the units of the output, smaller is better; NaN where ``truth`` is.
-
-    References
-    ----------
-    Gneiting and Raftery, JASA 102, 359 (2007), eq. 43.
-    """
-    draws, truth = _checked(draws, truth)
-    low, high = _interval(draws, level)
-    outside = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
-    return high - low + 2 / (1 - level) * outside
-
-
-def _checked(draws: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    draws, truth = np.asarray(draws, float), np.asarray(truth, float)
-    if draws.ndim == 0 or draws.shape[1:] != truth.shape:
-        raise InputError(
-            f"draws of shape {draws.shape} do not fit exact values of shape {truth.shape};"
-            " give draws of shape (S, ...) with the exact values' shape after S"
-        )
-    if len(draws) < 2:
-        raise InputError(f"{len(draws)} draws cannot be scored; give at least 2")
-    return draws, truth
-
-
-def _interval(draws: np.ndarray, level: float) -> np.ndarray:
-    if not 0 < level < 1:
-        raise InputError(f"level = {level} is not a probability; use a number between 0 and 1")
-    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+__all__ = ["Uniformity", "labels", "ranks", "sbc", "uniformity"]
 
 
 def sbc(
@@ -139,18 +36,23 @@ def sbc(
     max_tree_depth: int = 8,
     sampler: str = "nuts",
     generator: Posterior | None = None,
+    given: Fit | None = None,
     progress: Progress = silent,
 ) -> xr.DataTree:
     """Simulation-based calibration: ranks of the truth among posterior draws, uniform if all is right.
 
-    For each data set the sites are drawn from the prior and data from the likelihood, at the training
-    controls, with their known errors and missing entries. The posterior given these data keeps the stored
-    scaling, so it is exactly the one that belongs to this prior. Ranked are gauge-invariant quantities:
-    outputs at the training controls and at ``controls``, the noise floor, the matrices' scales, and the log
+    Without ``given``, over the whole prior. For each data set the sites are drawn from the prior and data from
+    the likelihood, at the training controls, with their known errors and missing entries. The posterior given these
+    data keeps the stored scaling, so it is exactly the one that belongs to this prior. Ranked are gauge-invariant
+    quantities: outputs at the training controls and at ``controls``, the noise floor, the matrices' scales, and the log
     likelihood of the simulated data, which sees errors that functions of the parameters alone do not (Modrák
     et al.).
     Single matrix elements are not ranked: a sampler that stays in one image of the discrete gauge is not
     calibrated there.
+
+    With ``given``, only where the observed data have left the posterior: the truth is a draw of that fit, new data
+    are simulated at the same controls, and the posterior given observed *and* new data ranks it. That tests the
+    method on the data at hand, where the prior may put little, but also the draws of the fit itself.
 
     The sampler is compiled once for all data sets and starts at the truth, which is an exact draw from the
     posterior: a correct kernel leaves it there, so deviations measure the density and the kernel, and not the
@@ -180,14 +82,16 @@ def sbc(
         Draws the truth and the data instead of ``posterior``, with the same sites and shapes, at the controls
         and with the missing entries of ``posterior`` but with its own errors: a negative control, or a study
         of a wrong assumption.
+    given : Fit, optional
+        Of ``posterior``. Its draws should be many times the data sets, and their weights are obeyed.
     progress : callable
 
     Returns
     -------
     DataTree
-        Group ``prior_sbc``: integer ranks with chain = 1 and draw = data set, as simuk gives and
-        ``arviz_plots.plot_ecdf_pit`` takes: ``output`` (chain, draw, sbc_id) with coordinates ``sbc_output``
-        (name), ``controls`` (sbc_id, control), ``added`` (true at ``controls``); ``floor`` (chain, draw,
+        Group ``prior_sbc``, or ``posterior_sbc`` with ``given``: integer ranks with chain = 1 and draw = data set,
+        as simuk gives and ``arviz_plots.plot_ecdf_pit`` takes: ``output`` (chain, draw, sbc_id) with coordinates
+        ``sbc_output`` (name), ``controls`` (sbc_id, control), ``added`` (true at ``controls``); ``floor`` (chain, draw,
         floor_id), ``scale`` (chain, draw, scale_id), ``log_likelihood`` (chain, draw).
         Group ``sbc_stats`` (draw): ``ess`` (draw, quantity) before thinning, ``draws``, ``divergences``,
         ``n_steps``, ``acceptance_rate``. Attributes: ``n_ranks``, ``warmup``; ``ess_mean``, the mean over data
@@ -203,7 +107,8 @@ def sbc(
 
     References
     ----------
-    Talts et al., arXiv:1804.06788; Modrák et al., arXiv:2211.02383 (choice of the ranked quantities).
+    Talts et al., arXiv:1804.06788; Modrák et al., arXiv:2211.02383 (choice of the ranked quantities); Säilynoja,
+    Schmitt, Bürkner, Vehtari, Posterior SBC, arXiv:2502.03279.
     """
     kept = n_ranks - 1
     if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept or rounds < 1:
@@ -216,17 +121,26 @@ def sbc(
             f"generator: its data have shape {generator.data.values.shape} and the posterior's"
             f" {posterior.data.values.shape}; give both the same rows and outputs"
         )
+    if given is not None and (
+        given.posterior.data is not posterior.data or given.posterior.scaling != posterior.scaling
+    ):
+        raise InputError("given: is a fit of other data or units; pass the posterior that it was fitted with")
     thin = draws // kept
     total = thin * kept
     where = _ranked_controls(posterior, controls)
+    generator = generator or posterior
+    n_trained, draws_given = len(posterior.data.controls), None
+    if given is not None:
+        posterior = _twice(posterior)
+        draws_given = (given.draws.sites, given.weights)
     length = max(warmup, total)
     if sampler == "nuts":
         settings = {"target_accept": target_accept, "max_tree_depth": max_tree_depth}
         start, advance, names = nuts_simulation(
-            posterior, generator or posterior, where, warmup, length, **settings
+            posterior, generator, where, warmup, length, given=draws_given, **settings
         )
     elif sampler == "manifold":
-        start, advance, names = manifold_simulation(posterior, generator or posterior, where, warmup, length)
+        start, advance, names = manifold_simulation(posterior, generator, where, warmup, length, draws_given)
     else:
         raise InputError(f"sampler '{sampler}' is unknown; use 'nuts' or 'manifold'")
     keys = jax.random.split(key, n_datasets)
@@ -278,7 +192,15 @@ def sbc(
         "ess_short": short,
         "thinned_enough": int(mean >= kept and short <= 0.05),
     }
-    return _tree(posterior, below, ess, sampler, names, where, len(posterior.data.controls), attrs)
+    name = "prior_sbc" if given is None else "posterior_sbc"
+    return _tree(name, posterior, below, ess, sampler, names, where, n_trained, attrs)
+
+
+def _twice(posterior: Posterior) -> Posterior:
+    """The same posterior with room for a second measurement at every row; the units stay."""
+    data = posterior.data
+    c, y, error = (np.concatenate([a, a]) for a in posterior.training)
+    return replace(posterior, data=Dataset(c, y, error, data.control_names, data.output_names))
 
 
 def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.ndarray:
@@ -293,7 +215,7 @@ def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.nda
     return np.concatenate([trained, added])
 
 
-def _tree(posterior, below, ess, sampler, names, where, n_trained, attrs):
+def _tree(name, posterior, below, ess, sampler, names, where, n_trained, attrs):
     data, (M, Q) = posterior.data, (len(where), posterior.data.n_outputs)
     matrices = [f"M{i}" for i in range(posterior.matrix_prior.n_primary)] + list(posterior.pmm.operators)
     free = posterior.matrix_prior.hyperparameters()[1] > 0
@@ -322,11 +244,11 @@ def _tree(posterior, below, ess, sampler, names, where, n_trained, attrs):
         {"ess": (("draw", "quantity"), ess)} | {k: ("draw", v) for k, v in sampler.items()},
         {"draw": coords["draw"], "quantity": labels(group)},
     )
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), "prior_sbc": group, "sbc_stats": statistics})
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), name: group, "sbc_stats": statistics})
 
 
 def labels(group: xr.Dataset) -> list[str]:
-    """One label for each ranked quantity of the group ``prior_sbc``, in the order of :func:`ranks`."""
+    """One label for each ranked quantity of the group of ranks, in the order of :func:`ranks`."""
     found = []
     for name in sorted(group.data_vars):
         if name == "output":
@@ -341,7 +263,7 @@ def labels(group: xr.Dataset) -> list[str]:
 
 def ranks(tree: xr.DataTree) -> np.ndarray:
     """All ranks of :func:`sbc` side by side: (data sets, quantities)."""
-    group = tree["prior_sbc"].to_dataset()
+    group = tree["prior_sbc" if "prior_sbc" in tree.children else "posterior_sbc"].to_dataset()
     return np.concatenate(
         [group[k].values.reshape(group.sizes["draw"], -1) for k in sorted(group.data_vars)], axis=1
     )

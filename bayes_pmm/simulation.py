@@ -1,5 +1,6 @@
 """Simulated data sets and kernels that run on them, for simulation-based calibration.
 
+Truths come from the prior, or from draws given observed data; then each simulated data set is those data and new ones.
 Each function returns ``start`` and ``advance`` of one data set, and the sizes of its R ranked quantities by name.
 ``start``: key -> truth (R,), state at the truth, data. ``advance``: state, data, count -> state after ``count`` <=
 ``length`` draws and their records (values (length, R), divergence, steps, acceptance).
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.infer.hmc import hmc
@@ -29,11 +31,16 @@ STEPS = 10
 
 @dataclass(frozen=True, eq=False)
 class _Simulated:
-    """Truths and data from ``generator``, and what is ranked of draws from ``posterior``."""
+    """Truths and data from ``generator``, and what is ranked of draws from ``posterior``.
+
+    With ``given``, draws (chain, draw, ...) of the sites and the chains' weights, the truth is one of them and
+    only the last rows of the data are simulated, as many as the generator has.
+    """
 
     posterior: Posterior
     generator: Posterior
     where: jax.Array
+    given: tuple[dict, np.ndarray] | None = None
 
     def quantities(self, z, energy):
         """Ranked quantities by name."""
@@ -53,10 +60,20 @@ class _Simulated:
         """Unconstrained truth and data."""
         c, observed, _ = (jnp.asarray(a) for a in self.posterior.training)
         _, _, error = (jnp.asarray(a) for a in self.generator.training)
-        with handlers.seed(rng_seed=key), handlers.trace() as trace:
-            self.generator.model(c, None, error)
+        new = len(error)
+        truth = {}
+        if self.given is not None:
+            key, key_truth = jax.random.split(key)
+            sites, weights = self.given
+            flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
+            total = len(next(iter(flat.values())))
+            p = jnp.repeat(jnp.asarray(weights), total // len(weights))
+            i = jax.random.choice(key_truth, total, p=p / p.sum())
+            truth = {k: v[i] for k, v in flat.items()}
+        with handlers.substitute(data=truth), handlers.seed(rng_seed=key), handlers.trace() as trace:
+            self.generator.model(c[-new:], None, error)
         sites = {k: s["value"] for k, s in trace.items() if s["type"] == "sample"}
-        y = sites.pop("y")
+        y = jnp.concatenate([observed[:-new], sites.pop("y")])
         return self.posterior.unconstrain(sites), jnp.where(jnp.isnan(observed), jnp.nan, y)
 
     @cached_property
@@ -66,14 +83,14 @@ class _Simulated:
         return {name: s.shape[0] for name, s in shapes.items()}
 
 
-def nuts_simulation(posterior, generator, where, warmup, length, target_accept, max_tree_depth):
+def nuts_simulation(posterior, generator, where, warmup, length, target_accept, max_tree_depth, given=None):
     """Functions of one data set, and the sizes of its R ranked quantities by name.
 
     ``start``: key -> truth (R,), state at the truth, data. ``advance``: state, data, count -> state after
     ``count`` <= ``length`` draws and their records (values (length, R), divergence, steps, acceptance).
     """
     c, _, error = (jnp.asarray(a) for a in posterior.training)
-    simulated = _Simulated(posterior, generator, where)
+    simulated = _Simulated(posterior, generator, where, given)
     init, step = hmc(potential_fn_gen=lambda y: lambda z: posterior.potential(z, c, y, error), algo="NUTS")
 
     def start(key):
@@ -120,9 +137,9 @@ class _Lifted(NamedTuple):
     info: Info
 
 
-def manifold_simulation(posterior, generator, where, warmup, length):
-    """Constrained HMC; the metric is the prior's widths, the step size is tuned for the first ``warmup`` draws."""
-    simulated = _Simulated(posterior, generator, where)
+def manifold_simulation(posterior, generator, where, warmup, length, given=None):
+    """Constrained HMC; the metric is the truths' widths, the step size is tuned for the first ``warmup`` draws."""
+    simulated = _Simulated(posterior, generator, where, given)
     arrays = jax.tree.map(jnp.asarray, posterior.arrays)
     z, _ = simulated.draw(jax.random.key(0))
     lifted = Lifted.of(posterior, z)

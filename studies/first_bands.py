@@ -21,7 +21,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.preprocessing import PolynomialFeatures
 
 import bayes_pmm as bp
-from bayes_pmm import calibration, problems
+from bayes_pmm import problems
+from bayes_pmm.scores import crps
 
 jax.config.update("jax_enable_x64", True)
 
@@ -113,7 +114,7 @@ def scores(draws, truth, spread, n_train):
     for region, rows in (("in", slice(0, n_train)), ("out", slice(n_train, None))):
         lo, hi = np.quantile(draws[:, rows], [0.05, 0.95], axis=0)
         result[f"coverage_{region}"] = float(np.mean((truth[rows] >= lo) & (truth[rows] <= hi)))
-        result[f"crps_{region}"] = float(np.mean(calibration.crps(draws[:, rows], truth[rows]) / spread))
+        result[f"crps_{region}"] = float(np.mean(crps(draws[:, rows], truth[rows]) / spread))
         result[f"width_{region}"] = float(np.mean((hi - lo) / spread))
     return result
 

@@ -1,4 +1,4 @@
-"""Scores against closed forms, the uniformity test, and the structure of a small calibration run."""
+"""The uniformity test, and the structure of small calibration runs under the prior and given data."""
 
 import jax
 import numpy as np
@@ -6,71 +6,17 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from bayes_pmm.calibration import coverage, crps, interval_score, labels, ranks, sbc, uniformity
+from bayes_pmm.calibration import _twice, labels, ranks, sbc, uniformity
 from bayes_pmm.data import Dataset
+from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import InputError
+from bayes_pmm.fit import Fit, fit
+from bayes_pmm.inference import NUTS, Draws
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
-
-
-def test_coverage_counts_values_inside_the_central_interval():
-    draws = np.repeat(np.linspace(0, 1, 1001)[:, None], 5, axis=1)
-    truth = np.array([0.049, 0.051, 0.5, 0.949, 0.951])
-    assert coverage(draws, truth, 0.9) == pytest.approx(3 / 5)
-    assert coverage(draws, truth, 0.95) == 1.0
-    truth[2] = np.nan
-    assert coverage(draws, truth, 0.9) == pytest.approx(2 / 4)
-
-
-def test_coverage_along_axes_and_of_nothing():
-    draws = np.repeat(np.linspace(0, 1, 101), 6).reshape(101, 3, 2)
-    truth = np.array([[0.5, 2.0], [0.5, 0.5], [np.nan, 3.0]])
-    np.testing.assert_allclose(coverage(draws, truth, axis=0), [1.0, 1 / 3])
-    assert np.isnan(coverage(draws, truth, axis=1)[2]) is np.False_
-    assert np.isnan(coverage(draws[:, :, :1], np.full((3, 1), np.nan)))
-
-
-def test_crps_is_the_double_sum():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(7, 3)), rng.normal(size=3)
-    pairs = np.abs(x[:, None] - x[None]).sum((0, 1))
-    first = np.abs(x - y).mean(0)
-    np.testing.assert_allclose(crps(x, y), first - pairs / (2 * 7 * 6), rtol=1e-12)
-    np.testing.assert_allclose(crps(x, y, fair=False), first - pairs / (2 * 49), rtol=1e-12)
-
-
-@pytest.mark.parametrize("y", [-2.0, 0.0, 1.5])
-def test_fair_crps_of_few_normal_draws_is_unbiased(y):
-    S, repeats = 5, 20_000
-    x = np.random.default_rng(1).normal(size=(S, repeats))
-    exact = y * (2 * stats.norm.cdf(y) - 1) + 2 * stats.norm.pdf(y) - 1 / np.sqrt(np.pi)
-    scores = crps(x, np.full(repeats, y))
-    error = scores.std() / np.sqrt(repeats)
-    assert abs(scores.mean() - exact) < 4 * error
-    # The unfair one is biased by E|x − x'|/(2S): the test sees it.
-    assert abs(crps(x, np.full(repeats, y), fair=False).mean() - exact) > 4 * error
-
-
-def test_crps_does_not_cancel_far_from_zero():
-    x = np.random.default_rng(2).normal(size=(500, 1))
-    np.testing.assert_allclose(crps(x + 1e9, np.array([1e9])), crps(x, np.array([0.0])), rtol=1e-5)
-
-
-def test_interval_score_closed_form():
-    draws = np.repeat(np.linspace(0, 1, 1001)[:, None], 3, axis=1)
-    expected = [0.8 + 10 * 0.6, 0.8, 0.8 + 10 * 0.1]
-    np.testing.assert_allclose(interval_score(draws, np.array([-0.5, 0.3, 1.0]), 0.8), expected)
-
-
-def test_scores_refuse_wrong_shapes_and_levels():
-    with pytest.raises(InputError, match="do not fit"):
-        crps(np.zeros((4, 2)), np.zeros(3))
-    with pytest.raises(InputError, match="at least 2"):
-        crps(np.zeros((1, 2)), np.zeros(2))
-    with pytest.raises(InputError, match="not a probability"):
-        coverage(np.zeros((4, 2)), np.zeros(2), 90)
+from bayes_pmm.simulation import _Simulated
 
 
 def _ranks(pit, n_ranks=100):
@@ -203,6 +149,67 @@ def test_sbc_compiles_once_and_is_reproducible(small, tree, monkeypatch):
     again = sbc(small, jax.random.key(0), 6, **options)
     assert len(traced) == once > 0
     np.testing.assert_array_equal(ranks(again), ranks(tree))
+
+
+@pytest.fixture(scope="module")
+def fitted(small):
+    """A fit whose draws are the prior's: what is tested is what calibration does with given draws."""
+    sites = jax.jit(jax.vmap(jax.vmap(small.prior_sites)))(jax.random.split(jax.random.key(3), (2, 40)))
+    draws = Draws({k: np.asarray(v) for k, v in sites.items()}, {}, {"modes": MODES})
+    return Fit(small, draws, Diagnosis("ok", (), 1.0, 80.0, 0), jax.random.key(4))
+
+
+MODES = [{"chains": [0], "mass": 1.0}, {"chains": [1], "mass": 0.0}]
+
+
+def test_data_given_observed_ones_keep_them_and_repeat_their_pattern(small, fitted):
+    twice = _twice(small)
+    simulated = _Simulated(twice, small, small.data.controls, (fitted.draws.sites, fitted.weights))
+    z, y = jax.jit(jax.vmap(simulated.draw))(jax.random.split(jax.random.key(5), 300))
+    sites = jax.jit(jax.vmap(small.constrain))(z)
+    assert y.shape == (300, 10, 2)
+    np.testing.assert_array_equal(y[:, :5], np.broadcast_to(small.data.values, (300, 5, 2)))
+    np.testing.assert_array_equal(np.isnan(y[:, 5:]), np.isnan(y[:, :5]))
+    # Truths are given draws, and none comes from the chain without weight.
+    floor = np.asarray(sites["floor"])[:, 0]
+    assert np.isclose(floor[:, None], fitted.draws.sites["floor"][0, :, 0]).any(1).all()
+    assert len(np.unique(floor.round(12))) > 20
+    # New data scatter around the truth's own outputs with its own floor and the known errors.
+    mean = jax.jit(jax.vmap(lambda s: small.outputs(s, small.data.controls)))(sites)
+    r = (y[:, 5:] - mean) / np.sqrt(np.asarray(sites["floor"])[:, None] ** 2 + 0.2**2)
+    r = np.asarray(r)[~np.isnan(r)]
+    assert abs(r.mean()) < 4 / np.sqrt(r.size)
+    assert abs(r.std() - 1) < 4 / np.sqrt(2 * r.size)
+
+
+def test_units_of_doubled_data_are_those_of_the_fit(small):
+    twice = _twice(small)
+    assert twice.scaling is small.scaling
+    sites = small.prior_sites(jax.random.key(0))
+    single = small.pointwise(sites)
+    np.testing.assert_allclose(twice.pointwise(sites), np.concatenate([single, single]), rtol=1e-12)
+
+
+def test_sbc_of_another_fit_is_refused(small, fitted):
+    other = Posterior(small.data, small.pmm, small.prior, small.noise, small.scaling)
+    changed = Posterior(small.data.select([0, 1, 3, 4]), small.pmm)
+    assert other.scaling == small.scaling
+    with pytest.raises(InputError, match="fit of other data"):
+        sbc(changed, jax.random.key(0), 2, given=fitted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "uniform"), [("nuts", True), ("prior", False)])
+def test_ranks_given_the_data_are_uniform_if_the_draws_are_the_posterior(small, fitted, method, uniform):
+    given = fitted
+    if method == "nuts":
+        given = fit(small, NUTS(chains=4, warmup=500, draws=1000), key=1)
+    tree = sbc(small, jax.random.key(6), 120, n_ranks=30, warmup=300, draws=290, given=given)
+    assert tree.attrs["thinned_enough"], tree.attrs
+    assert "posterior_sbc" in tree.children
+    assert labels(tree["posterior_sbc"].to_dataset())[3] == "E0 at -1"
+    result = uniformity(ranks(tree), tree.attrs["n_ranks"])
+    assert result.uniform == uniform, (result.chi2, result.smooth)
 
 
 def test_sbc_refuses_numbers_it_cannot_use(small):

@@ -1,0 +1,198 @@
+"""Prior and posterior predictive checks: statistics of the data among those of replicated data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayes_pmm.errors import InputError
+from bayes_pmm.fit import Fit
+from bayes_pmm.inference import Draws
+from bayes_pmm.judging import mixture
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.predict import outputs_at, with_noise
+
+__all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
+
+
+def prior_predictive(
+    posterior: Posterior, key: jax.Array | int, controls: Any = None, draws: int = 500
+) -> dict[str, np.ndarray]:
+    """Outputs that the prior expects before it sees the data.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Its units are those of its data, as always.
+    key : PRNG key or int
+    controls : array (N, p), optional
+        The training controls if not given.
+    draws : int
+
+    Returns
+    -------
+    dict
+        ``model`` (the PMM alone), ``latent`` and ``predictive``: array (draws, N, Q), independent draws.
+    """
+    key = jax.random.key(key) if isinstance(key, int) else key
+    key_sites, key_noise = jax.random.split(key)
+    sites = _prior_draws(posterior, key_sites, draws)
+    outputs = outputs_at(posterior, sites, posterior.data.controls if controls is None else controls)
+    kinds = {"model": outputs} | with_noise(posterior, sites, outputs, key_noise)
+    return {kind: values[0] for kind, values in kinds.items()}
+
+
+def _prior_draws(posterior: Posterior, key: jax.Array, count: int) -> Draws:
+    if count < 2:
+        raise InputError(f"draws = {count} is too few; use at least 2")
+    sites = jax.jit(jax.vmap(posterior.prior_sites))(jax.random.split(key, count))
+    return Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {})
+
+
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From one output's values (S, n) and their controls (n, p) to a number each (S,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictiveCheck:
+    """Where statistics of the data lie among those of replicated data.
+
+    Parameters
+    ----------
+    kind : {"posterior", "prior"}
+    statistics, output_names : tuple of str
+    observed : array (K, Q)
+        Statistics of the data; of ``residuals`` their mean over draws.
+    replicated : array (K, Q, S)
+    pit : array (K, Q)
+        Probability of a replicated statistic below the observed one, ties counted half.
+    p_value : array (K, Q)
+        Two-sided: twice the smaller tail.
+    """
+
+    kind: str
+    statistics: tuple[str, ...]
+    output_names: tuple[str, ...]
+    observed: np.ndarray
+    replicated: np.ndarray
+    pit: np.ndarray
+    p_value: np.ndarray
+
+    def to_dataframe(self):
+        """One row per statistic and output, as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                (s, o, self.observed[k, q], self.pit[k, q], self.p_value[k, q])
+                for k, s in enumerate(self.statistics)
+                for q, o in enumerate(self.output_names)
+            ],
+            columns=["statistic", "output", "observed", "pit", "p_value"],
+        )
+
+    def __str__(self):
+        return self.to_dataframe().to_string(index=False, float_format="{:.3g}".format)
+
+
+def predictive_check(
+    fit: Fit,
+    statistics: Mapping[str, Statistic] | None = None,
+    *,
+    kind: str = "posterior",
+    key: jax.Array | None = None,
+    draws: int = 500,
+) -> PredictiveCheck:
+    """Compare statistics of the data with those of data replicated at the same controls with the same errors.
+
+    Built in are ``min``, ``max``, ``sd``, ``step`` (largest difference between a row and its nearest neighbour in
+    the scaled controls), ``curvature`` (largest difference between a row and the mean of its two nearest neighbours)
+    and, for the posterior, ``residuals``: the mean product of neighbouring residuals in units of the noise, where
+    each draw is compared with a replication of its own. A pattern that the model cannot follow makes neighbours'
+    residuals alike, and that one sees it.
+
+    The data were used for the fit, so the p-values of the posterior lie nearer to ½ than uniform ones: a small one is
+    alarming, a large one no praise.
+
+    Parameters
+    ----------
+    fit : Fit
+    statistics : mapping from name to callable, optional
+        More of them: from one output's values (S, n) and their controls (n, p) to (S,).
+    kind : {"posterior", "prior"}
+    key : PRNG key, optional
+        The fit's own if not given.
+    draws : int
+        Of the prior.
+
+    Returns
+    -------
+    PredictiveCheck
+        NaN where an output has too few rows for a statistic.
+
+    References
+    ----------
+    Gelman, Meng, Stern, Statistica Sinica 6, 733 (1996).
+    """
+    if kind not in ("posterior", "prior"):
+        raise InputError(f"kind '{kind}' is unknown; use posterior or prior")
+    posterior, data = fit.posterior, fit.posterior.data
+    key = jax.random.fold_in(fit.key, 3) if key is None else key
+    key_sites, key_noise = jax.random.split(key)
+    if kind == "prior":
+        fit = replace(fit, draws=_prior_draws(posterior, key_sites, draws))
+    mean, sd, w = mixture(fit, data.controls, data.errors)
+    replicas = mean + sd * np.asarray(jax.random.normal(key_noise, mean.shape))
+    functions = {**STATISTICS, **(statistics or {})}
+    names = (*functions, "residuals") if kind == "posterior" else tuple(functions)
+    shape = (len(names), data.n_outputs)
+    observed, below = np.full(shape, np.nan), np.full(shape, np.nan)
+    replicated = np.full((*shape, len(mean)), np.nan)
+    scaled = (data.controls - data.controls.mean(0)) / data.controls.std(0)
+    for q in range(data.n_outputs):
+        seen = data.mask[:, q]
+        c, y, rep = scaled[seen], data.values[seen, q][None], replicas[:, seen, q]
+        for k, name in enumerate(names):
+            if name == "residuals":
+                of = lambda v: _neighbour_product((v - mean[:, seen, q]) / sd[:, seen, q], c)  # noqa: B023, E731
+            else:
+                of = lambda v: np.asarray(functions[name](v, c), float)  # noqa: B023, E731
+            replicated[k, q], real = of(rep), of(y)
+            observed[k, q] = np.average(np.broadcast_to(real, w.shape), weights=w)
+            if np.isfinite(replicated[k, q]).all() and np.isfinite(real).all():
+                ties = (replicated[k, q] < real) + 0.5 * (replicated[k, q] == real)
+                below[k, q] = np.average(ties, weights=w)
+    p_value = np.minimum(1.0, 2 * np.minimum(below, 1 - below))
+    return PredictiveCheck(kind, names, data.output_names, observed, replicated, below, p_value)
+
+
+def _nearest(c: np.ndarray, count: int) -> np.ndarray | None:
+    """Rows (n, count) nearest to each row; None if there are too few."""
+    if len(c) <= count:
+        return None
+    distance = np.linalg.norm(c[:, None] - c[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    return np.argsort(distance, axis=1, kind="stable")[:, :count]
+
+
+def _against_neighbours(y: np.ndarray, c: np.ndarray, count: int) -> np.ndarray:
+    near = _nearest(c, count)
+    if near is None:
+        return np.full(len(y), np.nan)
+    return np.abs(y - y[:, near].mean(axis=2)).max(axis=1)
+
+
+def _neighbour_product(r: np.ndarray, c: np.ndarray) -> np.ndarray:
+    near = _nearest(c, 1)
+    return np.full(len(r), np.nan) if near is None else np.mean(r * r[:, near[:, 0]], axis=1)
+
+
+STATISTICS: dict[str, Statistic] = {
+    "min": lambda y, c: y.min(axis=1),  # noqa: ARG005
+    "max": lambda y, c: y.max(axis=1),  # noqa: ARG005
+    "sd": lambda y, c: y.std(axis=1),  # noqa: ARG005
+    "step": lambda y, c: _against_neighbours(y, c, 1),
+    "curvature": lambda y, c: _against_neighbours(y, c, 2),
+}

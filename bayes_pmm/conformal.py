@@ -1,0 +1,124 @@
+r"""Conformal correction of Bayesian bands: one factor that makes a band of stated probability hold its coverage.
+
+Each calibration value y that the fit has not seen is scored by how far it lies from the median in units of the half of
+the band on its side,
+
+.. math:: r = (y − m)/(u − m) \text{ above the median } m, \qquad r = (m − y)/(m − l) \text{ below,}
+
+so r ≤ 1 inside. The factor is the ⌈(n + 1) · level⌉-th smallest of n scores, and both halves of every band are
+multiplied by it: where the posterior is wide, the corrected band stays wide.
+
+What that buys. If the calibration points and a new point are exchangeable, that is, drawn in the same way, the
+corrected band contains the new value with probability at least ``level``, whatever the model. The probability is in
+the mean over calibration sets and new points from *their* distribution; it is not a statement about one place. It says
+nothing outside: a point beyond the data is not exchangeable with points inside, and no factor found inside corrects an
+extrapolation. Scores of left-out outer points (:func:`~bayes_pmm.validation.leave_future_out`) give a heuristic that
+assumes the band is wrong by the same factor further out. Scores of cross-validation come from other fits than the one
+that is corrected, so the guarantee holds only roughly. Values of one row, and neighbours on a smooth curve, share their
+errors, and then n is smaller than it looks.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayes_pmm.errors import InputError
+from bayes_pmm.predict import QUANTILES
+
+__all__ = ["Conformal", "conformal"]
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """A correction of bands.
+
+    Parameters
+    ----------
+    level : float
+        Probability that the corrected band is to hold.
+    factor : float
+        On both halves of the band; infinite if there were too few values for the level.
+    count : int
+        Calibration values n.
+    """
+
+    level: float
+    factor: float
+    count: int
+
+    def interval(self, quantiles: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends (...) of the corrected bands.
+
+        Parameters
+        ----------
+        quantiles : array (5, ...)
+            Of the bands to correct, such as ``Bands.quantiles["predictive"]``.
+        """
+        low, middle, high = _ends(quantiles, self.level)
+        return middle - self.factor * (middle - low), middle + self.factor * (high - middle)
+
+
+def conformal(values: ArrayLike, quantiles: ArrayLike, level: float = 0.9) -> Conformal:
+    """Correction from values that the fit has not seen and the bands that it predicted for them.
+
+    Parameters
+    ----------
+    values : array (...)
+        Measured values with predictive bands, exact ones with latent bands. NaN is left out.
+    quantiles : array (5, ...)
+        At :data:`~bayes_pmm.predict.QUANTILES`: ``Bands.quantiles["predictive"]`` for a split of the data, or
+        ``LeftOut.quantiles`` of :mod:`bayes_pmm.validation`.
+    level : {0.9, 0.5}
+        A band whose ends are stored.
+
+    Returns
+    -------
+    Conformal
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, no value is left, or a band has no width.
+
+    References
+    ----------
+    Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, JASA 113, 1094 (2018), section 5.2 (scores in units of a width);
+    Romano, Patterson, Candès, NeurIPS 2019, arXiv:1905.03222; Barber, Candès, Ramdas, Tibshirani, Ann. Stat. 49,
+    486 (2021) (cross-validation).
+    """
+    y = np.asarray(values, float)
+    low, middle, high = _ends(quantiles, level)
+    if low.shape != y.shape:
+        raise InputError(
+            f"values of shape {y.shape} do not fit bands of shape {low.shape}; give one band a value"
+        )
+    known = ~np.isnan(y)
+    if not known.any():
+        raise InputError("no calibration value is left; give values that the fit has not seen")
+    half = np.where(y > middle, high - middle, middle - low)[known]
+    if not np.all(half > 0):
+        raise InputError(
+            "a band at a calibration value has no width or is not finite; check the fit's status"
+        )
+    scores = np.sort(np.abs(y - middle)[known] / half)
+    n = len(scores)
+    # Rounding must not lift (n + 1) · level above a whole number.
+    k = int(np.ceil((n + 1) * level - 1e-9))
+    return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n)
+
+
+def _ends(quantiles: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower end, median and upper end of the band of a level."""
+    q = np.asarray(quantiles, float)
+    stored = {round(1 - 2 * p, 6): i for i, p in enumerate(QUANTILES) if p < 0.5}
+    if level not in stored:
+        raise InputError(
+            f"level = {level}: only the bands of {', '.join(map(str, stored))} are stored; use one"
+        )
+    if q.ndim == 0 or len(q) != len(QUANTILES):
+        raise InputError(
+            f"quantiles of shape {q.shape}: the first axis must have the {len(QUANTILES)} stored ones"
+        )
+    i = stored[level]
+    return q[i], q[QUANTILES.index(0.5)], q[-1 - i]

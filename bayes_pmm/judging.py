@@ -1,0 +1,88 @@
+"""A fit's bands against exact values: its predictive distribution as a mixture of normals, and all scores."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayes_pmm import scores
+from bayes_pmm.fit import Fit
+from bayes_pmm.predict import check_controls, outputs_at
+
+__all__ = ["judge_fit", "mixture"]
+
+
+def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The predictive distribution as a mixture of normals, for exact densities.
+
+    Parameters
+    ----------
+    fit : Fit
+    controls : array (N, p)
+    errors : array (N, Q), optional
+        Known errors of what is predicted; 0 (the latent kind) if not given.
+
+    Returns
+    -------
+    mean, sd : array (S, N, Q)
+        Of each draw's normal, with floor, learned defect and known error; S = chains times draws.
+    weights : array (S,)
+    """
+    outputs = outputs_at(fit.posterior, fit.draws, controls)
+    S = outputs.shape[0] * outputs.shape[1]
+    floor = np.zeros((S, 1, outputs.shape[-1]))
+    if fit.posterior.noise.floor:
+        floor = np.asarray(fit.draws.sites["floor"]).reshape(S, 1, -1)
+    error = 0.0 if errors is None else np.asarray(errors, float)
+    mean = outputs.reshape(S, *outputs.shape[2:])
+    sd = np.broadcast_to(np.sqrt(floor**2 + _defect_sd(fit, controls, S) ** 2 + error**2), mean.shape)
+    return mean, sd, np.repeat(fit.weights, outputs.shape[1])
+
+
+def _defect_sd(fit: Fit, controls: Any, S: int) -> np.ndarray:
+    """Standard deviation (S, N, Q) of a learned defect, each draw with a scale of its own; 0 (1, 1, 1) if none."""
+    if fit.defect is None:
+        return np.zeros((1, 1, 1))
+    data, c = fit.posterior.data, check_controls(fit.posterior, controls)
+    which = jax.random.choice(
+        jax.random.fold_in(fit.key, 4), len(fit.defect.scales), (S,), p=np.asarray(fit.defect.probabilities)
+    )
+    variance = [np.diag(fit.defect.growth.covariance(data, c, q)) for q in range(data.n_outputs)]
+    width = np.asarray(fit.posterior.scaling.spread) * np.sqrt(np.stack(variance, axis=1))
+    return np.asarray(fit.defect.scales)[np.asarray(which), None, None] * width
+
+
+def judge_fit(
+    fit: Fit, controls: Any, truth: Any, *, spread: Any = None, key: jax.Array | None = None
+) -> scores.Scores:
+    """Scores of a fit's latent bands against exact values, inside and outside its data.
+
+    Parameters
+    ----------
+    fit : Fit
+    controls : array (N, p)
+    truth : array (N, Q)
+        NaN is left out.
+    spread : array (Q,), optional
+        Unit of the scores; the standard deviation of each output's training data if not given.
+    key : PRNG key, optional
+        For the floor's noise; the fit's own if not given.
+
+    Returns
+    -------
+    Scores
+        Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
+        each value by itself, so the correlation of a defect between points does not enter.
+    """
+    draws = fit.sample(controls, "latent", key)
+    draws = draws.reshape(-1, *draws.shape[2:])
+    mean, sd, weights = mixture(fit, controls)
+    exact = {}
+    if np.all(sd > 0):
+        exact = {
+            "log_density": scores.log_score(mean, truth, sd, weights),
+            "pits": scores.pit(mean, truth, sd, weights),
+        }
+    spread = fit.posterior.scaling.spread if spread is None else spread
+    outside = fit.posterior.data.extrapolated(check_controls(fit.posterior, controls))
+    return scores.judge(draws, truth, outside, weights, spread=spread, **exact)

@@ -1,0 +1,416 @@
+r"""Validation by the user's own data: leave the outermost points out, or parts of them, refit and predict.
+
+Every left-out datum is judged by its exact predictive density, the mean over draws s of
+N(y; f_s(c), floor_s² + s_i²) with its own known error s_i.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayes_pmm import scores
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.fit import Fit, fit
+from bayes_pmm.inference import Method
+from bayes_pmm.judging import mixture
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.predict import QUANTILES
+
+__all__ = [
+    "LeftOut",
+    "Refit",
+    "k_fold",
+    "leave_future_out",
+    "outer_rows",
+    "refit_without",
+]
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One refit without some of the data.
+
+    Parameters
+    ----------
+    name : str
+        What was left out.
+    status : {"ok", "suspect", "failed"}
+    reasons : tuple of str
+    rows : tuple of int
+        Rows of the data with left-out values.
+    """
+
+    name: str
+    status: str
+    reasons: tuple[str, ...]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Predictions of left-out data, one entry for each pair of a refit and a datum that it did not see.
+
+    Parameters
+    ----------
+    data : Dataset
+        All the data.
+    refits : tuple of Refit
+    skipped : tuple of str
+        What could not be left out, and why.
+    refit, row, output : integer array (M,)
+        Which refit, row and output.
+    value : array (M,)
+    log_density : array (M,)
+        Log predictive density, in log of 1/unit of the output. It is too low where the value lies so far out that
+        only few draws come near, from |z| = 6 on or so. NaN where the refit found no draws.
+    pit : array (M,)
+    z : array (M,)
+        Value minus predictive mean, in predictive standard deviations.
+    crps : array (M,)
+        In the output's units.
+    quantiles : array (5, M)
+        Of the predictive band, with the datum's own known error.
+    distance : array (M,)
+        From the kept rows, along the direction in which rows were left out, in units of the kept rows' range; NaN
+        where there is no direction.
+    extrapolated : array (M,) of bool
+        Outside the convex hull of the rows that the refit saw of this output.
+    """
+
+    data: Dataset
+    refits: tuple[Refit, ...]
+    skipped: tuple[str, ...]
+    refit: np.ndarray
+    row: np.ndarray
+    output: np.ndarray
+    value: np.ndarray
+    log_density: np.ndarray
+    pit: np.ndarray
+    z: np.ndarray
+    crps: np.ndarray
+    quantiles: np.ndarray
+    distance: np.ndarray
+    extrapolated: np.ndarray
+
+    @property
+    def pointwise(self) -> np.ndarray:
+        """Log predictive density (N, Q) of each datum, in the mean over the refits that predicted it; else NaN."""
+        shape = self.data.values.shape
+        total, count = np.zeros(shape), np.zeros(shape)
+        np.add.at(total, (self.row, self.output), self.log_density)
+        np.add.at(count, (self.row, self.output), 1)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+    @property
+    def elpd(self) -> float:
+        """Sum of :attr:`pointwise` over all data that were left out; NaN if a refit found no draws."""
+        return float(self.pointwise[self._seen].sum())
+
+    @property
+    def se(self) -> float:
+        """Standard error of :attr:`elpd` as of independent data; too small where neighbours share their error."""
+        each = self.pointwise[self._seen]
+        return float(np.sqrt(each.size) * each.std(ddof=1)) if each.size > 1 else np.nan
+
+    @property
+    def status(self) -> str:
+        """The worst of the refits."""
+        return max((r.status for r in self.refits), key=("ok", "suspect", "failed").index)
+
+    @property
+    def _seen(self) -> np.ndarray:
+        seen = np.zeros(self.data.values.shape, bool)
+        seen[self.row, self.output] = True
+        return seen
+
+    def coverage(self, level: float = 0.9) -> float:
+        """Share of the left-out data inside the central predictive interval."""
+        return float(scores.reliability(self.pit, [level])[0])
+
+    def to_dataframe(self):
+        """One row per prediction, as a pandas DataFrame."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {
+            "refit": [self.refits[i].name for i in self.refit],
+            "status": [self.refits[i].status for i in self.refit],
+            "row": self.row,
+        }
+        columns |= dict(zip(self.data.control_names, self.data.controls[self.row].T, strict=True))
+        columns["output"] = np.array(self.data.output_names)[self.output]
+        for name in ("value", "log_density", "pit", "z", "crps", "distance", "extrapolated"):
+            columns[name] = getattr(self, name)
+        columns |= {f"q{round(100 * q):02d}": v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
+        return pd.DataFrame(columns)
+
+    def __str__(self):
+        lines = [
+            f"elpd {self.elpd:.1f} ± {self.se:.1f} of {int(self._seen.sum())} left-out data,"
+            f" {100 * self.coverage():.0f} % inside the 90 % band"
+        ]
+        lines += [
+            f"  {r.name}: {r.status}" + "".join(f"\n    - {reason}" for reason in r.reasons)
+            for r in self.refits
+        ]
+        return "\n".join(lines + [f"  not done: {text}" for text in self.skipped])
+
+
+def refit_without(
+    posterior: Posterior, left: np.ndarray, method: Method | str, key: jax.Array, *, keep_units: bool = False
+) -> Fit:
+    """Fit without some of the data; its status counts what was left out.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    left : array (N, Q) of bool
+        Data to leave out.
+    method : Method or str
+    key : PRNG key
+    keep_units : bool
+        Keep the scaling that was fitted to all data. It sets the prior's units, so by default it is fitted again: who
+        did not have the left-out data would not have known it.
+
+    Raises
+    ------
+    InputError
+        If what is left is not a data set, or cannot be scaled.
+    BayesPMMError
+        If no start fits it.
+    """
+    data = posterior.data
+    values = np.where(left, np.nan, data.values)
+    rows = np.flatnonzero(~np.isnan(values).all(axis=1))
+    kept = Dataset(
+        data.controls[rows],
+        values[rows],
+        data.errors[rows],
+        data.control_names,
+        data.output_names,
+        data.source,
+    )
+    scaling = posterior.scaling if keep_units else None
+    # Chains must agree at what was left out too, not only where they saw data.
+    there = data.controls[(left & data.mask).any(axis=1)]
+    return fit(replace(posterior, data=kept, scaling=scaling), method, key=key, controls=there)
+
+
+def leave_future_out(
+    posterior: Posterior,
+    method: Method | str = "auto",
+    key: jax.Array | int = 0,
+    *,
+    control: str | None = None,
+    end: str = "both",
+    direction: Sequence[float] | None = None,
+    share: float = 0.3,
+    steps: int = 1,
+) -> LeftOut:
+    """Refit without the outermost rows and predict them: the question that extrapolation asks.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Its units are fitted again to the kept rows of each refit, since leaving data out changes what the user would
+        have known.
+    method : Method or str
+        For the refits.
+    key : PRNG key or int
+    control : str, optional
+        Leave out along this control only; default each control in turn.
+    end : {"both", "upper", "lower"}
+        At which ends of a control.
+    direction : array (p,), optional
+        Leave out along this direction instead, in controls divided by their standard deviations; it points outwards.
+    share : float
+        Share of the rows left out, at least; rows that tie along the direction stay together.
+    steps : int
+        Refits at each end: step j of J leaves out j/J of the share, so the inner refits predict near points and the
+        last one all of them.
+
+    Returns
+    -------
+    LeftOut
+        An end at which the kept rows are no data set (a control that becomes constant, an output without a value) is
+        listed in ``skipped``, and a refit that found no draws is ``failed`` with NaN for its predictions.
+
+    Raises
+    ------
+    InputError
+        For settings that cannot be used, or if no end can be left out.
+
+    References
+    ----------
+    Bürkner, Gabry, Vehtari, J. Stat. Comput. Simul. 90, 2499 (2020), arXiv:1902.06281 (for time series).
+    """
+    data = posterior.data
+    if not 0 < share < 1 or steps < 1 or end not in ("both", "upper", "lower"):
+        raise InputError(
+            f"share = {share}, steps = {steps}, end = '{end}': use a share between 0 and 1, at least one step, and"
+            " both, upper or lower"
+        )
+    key = jax.random.key(key) if isinstance(key, int) else key
+    plan, skipped = [], []
+    for name, t in _directions(data, control, end, direction):
+        used = set()
+        for step in range(1, steps + 1):
+            rows = _outermost(t, max(1, round(share * len(t) * step / steps)))
+            if rows.sum() in used:
+                continue
+            used.add(rows.sum())
+            kept = t[~rows]
+            title = f"{name}, {int(rows.sum())} of {len(t)} rows"
+            if len(kept) == 0 or np.ptp(kept) == 0:
+                skipped.append(f"{title}: no range is left along it")
+                continue
+            distance = np.where(rows, (t - kept.max()) / np.ptp(kept), np.nan)
+            plan.append((title, np.repeat(rows[:, None], data.n_outputs, axis=1), distance))
+    return _left_out(posterior, method, key, plan, skipped)
+
+
+def k_fold(
+    posterior: Posterior,
+    method: Method | str = "auto",
+    key: jax.Array | int = 0,
+    folds: int | Sequence[int] = 5,
+) -> LeftOut:
+    """Exact K-fold cross-validation: refit without each part of the rows and predict them.
+
+    It scores prediction *among* the data. For bands outside use :func:`leave_future_out`.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Its units are fitted again to the kept rows.
+    method : Method or str
+    key : PRNG key or int
+    folds : int or integer array (N,)
+        Number of parts, drawn at random and of sizes that differ by at most one row; or the part of each row.
+
+    Returns
+    -------
+    LeftOut
+    """
+    data = posterior.data
+    key = jax.random.key(key) if isinstance(key, int) else key
+    key, key_folds = jax.random.split(key)
+    if isinstance(folds, int):
+        if not 2 <= folds <= data.n_rows:
+            raise InputError(f"folds = {folds}: use 2 to the number of rows, {data.n_rows}")
+        labels = np.asarray(jax.random.permutation(key_folds, np.arange(data.n_rows) % folds))
+    else:
+        labels = np.asarray(folds)
+        if labels.shape != (data.n_rows,) or len(np.unique(labels)) < 2:
+            raise InputError(
+                f"folds of shape {labels.shape}: give one label for each of {data.n_rows} rows, two at least"
+            )
+    nowhere = np.full(data.n_rows, np.nan)
+    plan = [
+        (
+            f"fold {label}, {int(np.sum(labels == label))} of {data.n_rows} rows",
+            np.repeat((labels == label)[:, None], data.n_outputs, axis=1),
+            nowhere,
+        )
+        for label in np.unique(labels)
+    ]
+    return _left_out(posterior, method, key, plan, [])
+
+
+def outer_rows(data: Dataset, share: float = 0.3) -> list[tuple[str, np.ndarray]]:
+    """Name and mask (N,) of the outermost rows at both ends of each control: at least ``share`` of all rows."""
+    return [
+        (name, _outermost(t, max(1, round(share * len(t)))))
+        for name, t in _directions(data, None, "both", None)
+    ]
+
+
+def _directions(data: Dataset, control, end, direction):
+    """Name and coordinate (N,) that grows outwards, for each end."""
+    scaled = (data.controls - data.controls.mean(0)) / data.controls.std(0)
+    if direction is not None:
+        d = np.asarray(direction, float)
+        if control is not None or d.shape != (data.n_controls,) or not np.isfinite(d).all() or not d.any():
+            raise InputError(
+                f"direction of shape {d.shape}: give {data.n_controls} finite numbers, not all 0, and no control beside"
+            )
+        return [(f"direction ({', '.join(f'{x:g}' for x in d)})", scaled @ (d / np.linalg.norm(d)))]
+    if control is not None and control not in data.control_names:
+        raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
+    names = data.control_names if control is None else (control,)
+    signs = {"upper": 1.0, "lower": -1.0}
+    return [
+        (f"{side} end of {name}", signs[side] * scaled[:, data.control_names.index(name)])
+        for name in names
+        for side in (signs if end == "both" else (end,))
+    ]
+
+
+def _outermost(t: np.ndarray, count: int) -> np.ndarray:
+    """Mask (N,) of the ``count`` rows with the largest t, and of those that tie with them."""
+    return t >= np.sort(t)[-count] - 1e-9 * np.ptp(t)
+
+
+def _left_out(posterior, method, key, plan, skipped) -> LeftOut:
+    """Run the refits of a plan: titles, masks (N, Q) of what is left out, distances (N,)."""
+    data = posterior.data
+    refits, parts, skipped = [], [], list(skipped)
+    for (title, left, distance), k in zip(plan, jax.random.split(key, max(len(plan), 1)), strict=False):
+        left = left & data.mask
+        rows = np.flatnonzero(left.any(axis=1))
+        try:
+            found = refit_without(posterior, left, method, k)
+        except InputError as error:
+            skipped.append(f"{title}: {error}")
+            continue
+        except BayesPMMError as error:
+            refits.append(Refit(title, "failed", (str(error),), tuple(rows.tolist())))
+            outside, predicted = np.zeros(left.shape, bool)[rows], None
+        else:
+            refits.append(Refit(title, found.status, found.reasons, tuple(rows.tolist())))
+            outside = found.posterior.data.extrapolated(data.controls[rows])
+            predicted = _predicted(found, data, rows)
+        i, q = np.nonzero(left[rows])
+        columns = {
+            "refit": np.full(len(i), len(refits) - 1),
+            "row": rows[i],
+            "output": q,
+            "value": data.values[rows[i], q],
+            "distance": distance[rows[i]],
+            "extrapolated": outside[i, q],
+        }
+        for name in ("log_density", "pit", "z", "crps", "quantiles"):
+            tail = (len(QUANTILES),) if name == "quantiles" else ()
+            columns[name] = np.full((len(i), *tail), np.nan) if predicted is None else predicted[name][i, q]
+        parts.append(columns)
+    if not parts:
+        raise InputError(
+            f"nothing could be left out ({'; '.join(skipped)}); give more rows or a smaller share"
+        )
+    columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    columns["quantiles"] = columns["quantiles"].T
+    return LeftOut(data, tuple(refits), tuple(skipped), **columns)
+
+
+def _predicted(found: Fit, data: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores (n, Q) and quantiles (n, Q, 5) of the rows' values; where there is none, NaN."""
+    y = data.values[rows]
+    mean, sd, w = mixture(found, data.controls[rows], data.errors[rows])
+    # A missing cell has no error, and without a floor its normal would have no width.
+    sd = np.where(np.isnan(y), 1.0, sd)
+    centre = np.average(mean, axis=0, weights=w)
+    variance = np.average((mean - centre) ** 2 + sd**2, axis=0, weights=w)
+    noise = np.asarray(jax.random.normal(jax.random.fold_in(found.key, 2), mean.shape))
+    draws = mean + sd * noise
+    return {
+        "log_density": scores.log_score(mean, y, sd, w),
+        "pit": scores.pit(mean, y, sd, w),
+        "z": (y - centre) / np.sqrt(variance),
+        "crps": scores.crps(draws, y, weights=w),
+        "quantiles": np.moveaxis(
+            np.quantile(draws, QUANTILES, axis=0, weights=w, method="inverted_cdf"), 0, -1
+        ),
+    }
