@@ -21,6 +21,7 @@ import xarray as xr
 from bayes_pmm import gauge
 from bayes_pmm.basis import Basis, parse_basis
 from bayes_pmm.data import Dataset
+from bayes_pmm.defect import Defect, Growth
 from bayes_pmm.diagnostics import Diagnosis, import_arviz
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws
@@ -30,7 +31,16 @@ from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
 from bayes_pmm.scaling import Scaling
 
-__all__ = ["FORMAT", "build_tree", "prediction_controls", "read_tree", "restore", "to_arviz", "write_tree"]
+__all__ = [
+    "FORMAT",
+    "build_tree",
+    "prediction_controls",
+    "read_tree",
+    "restore",
+    "restore_defect",
+    "to_arviz",
+    "write_tree",
+]
 
 FORMAT = "bayes_pmm fit 1"
 PRIOR_DRAWS = 500
@@ -49,6 +59,7 @@ def build_tree(
     outputs: np.ndarray,
     key: jax.Array,
     predictions: tuple[np.ndarray, dict[str, np.ndarray]] | None = None,
+    defect: Defect | None = None,
 ) -> xr.DataTree:
     """Tree of a fit.
 
@@ -61,6 +72,7 @@ def build_tree(
     key : PRNG key
         For predictive and prior draws, and stored as the fit's own.
     predictions : (controls (P, p), dict of kind to array (chain, draw, P, Q)), optional
+    defect : Defect, optional
     """
     data = posterior.data
     rows, cols = np.nonzero(data.mask)
@@ -116,7 +128,7 @@ def build_tree(
         groups[name].attrs.update(stamp)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs.update(
-        format=FORMAT, bayes_pmm=json.dumps(_description(posterior, draws, diagnosis, key)), **stamp
+        format=FORMAT, bayes_pmm=json.dumps(_description(posterior, draws, diagnosis, key, defect)), **stamp
     )
     return tree
 
@@ -214,7 +226,20 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
     return posterior, Draws(sites, stats, about["info"]), diagnosis, key
 
 
-def _description(posterior: Posterior, draws: Draws, diagnosis: Diagnosis, key: jax.Array) -> dict:
+def restore_defect(tree: xr.DataTree) -> Defect | None:
+    """Defect of a stored fit, or None."""
+    stored = json.loads(tree.attrs["bayes_pmm"]).get("defect")
+    if stored is None:
+        return None
+    try:
+        return Defect(tuple(stored["scales"]), tuple(stored["probabilities"]), Growth(**stored["growth"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the stored fit is damaged ({error}); fit again") from error
+
+
+def _description(
+    posterior: Posterior, draws: Draws, diagnosis: Diagnosis, key: jax.Array, defect: Defect | None
+) -> dict:
     """Everything but arrays that restores a fit."""
     basis = str(posterior.pmm.basis)
     try:
@@ -234,6 +259,7 @@ def _description(posterior: Posterior, draws: Draws, diagnosis: Diagnosis, key: 
         "info": draws.info,
         "diagnosis": asdict(diagnosis),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "defect": None if defect is None else asdict(defect),
     }
 
 

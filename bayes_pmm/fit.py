@@ -12,7 +12,9 @@ import numpy as np
 
 from bayes_pmm import arviz_io
 from bayes_pmm.basis import Basis
+from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis, diagnose
+from bayes_pmm.doubts import find_doubts
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
@@ -24,6 +26,9 @@ from bayes_pmm.progress import on_terminal
 __all__ = ["Fit", "fit", "load"]
 
 logger = logging.getLogger(__name__)
+
+DEFECT_STREAM = 2
+"""Folded into a key for the draws of the defect, so that those of the noise stay what they are without it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,8 @@ class Fit:
         From which noise and predictive draws follow.
     controls : array (P, p) or None
         Prediction controls given to :func:`fit`.
+    defect : Defect, optional
+        Learned from left-out rows (:func:`~bayes_pmm.defect_learning.learn_defect`); it widens the bands outside the data.
     """
 
     posterior: Posterior
@@ -47,6 +54,7 @@ class Fit:
     diagnosis: Diagnosis
     key: jax.Array
     controls: np.ndarray | None = None
+    defect: Defect | None = None
 
     @property
     def status(self) -> str:
@@ -61,13 +69,18 @@ class Fit:
     def predict(self, controls: Any, key: jax.Array | None = None) -> Bands:
         """Bands at new controls (N, p), in the user's units; for one control also (N,).
 
-        Their status counts convergence at these controls too.
+        Their status counts convergence at these controls too, and their doubts say where outside the data the band
+        should not be believed however well it converged.
         """
         c = check_controls(self.posterior, controls)
         outputs = outputs_at(self.posterior, self.draws, c)
-        samples = with_noise(self.posterior, self.draws, outputs, self._key(key))
+        defect = self._defect_draws(c, self._key(key))
+        samples = with_noise(self.posterior, self.draws, outputs, self._key(key), defect)
         there = diagnose(self.draws, np.concatenate([self._training_outputs, outputs], axis=2))
-        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights)
+        doubts = find_doubts(
+            self.posterior, self.draws, c, outputs, self._training_outputs, self.weights, defect
+        )
+        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
 
     @property
     def weights(self) -> np.ndarray:
@@ -84,14 +97,15 @@ class Fit:
         ----------
         controls : array (N, p)
         kind : {"latent", "predictive", "model"}
-            "model" is the PMM alone, without floor and noise.
+            "model" is the PMM alone, without floor, defect and noise.
         key : PRNG key, optional
             The fit's own if not given.
         """
         outputs = outputs_at(self.posterior, self.draws, controls)
         if kind == "model":
             return outputs
-        samples = with_noise(self.posterior, self.draws, outputs, self._key(key))
+        c, key = check_controls(self.posterior, controls), self._key(key)
+        samples = with_noise(self.posterior, self.draws, outputs, key, self._defect_draws(c, key))
         if kind not in samples:
             raise InputError(f"kind '{kind}' is unknown; use latent, predictive or model")
         return samples[kind]
@@ -108,9 +122,17 @@ class Fit:
         predictions = None
         if self.controls is not None:
             outputs = outputs_at(self.posterior, self.draws, self.controls)
-            predictions = (self.controls, with_noise(self.posterior, self.draws, outputs, self._key(None)))
+            defect = self._defect_draws(self.controls, self._key(None))
+            samples = with_noise(self.posterior, self.draws, outputs, self._key(None), defect)
+            predictions = (self.controls, samples)
         return arviz_io.build_tree(
-            self.posterior, self.draws, self.diagnosis, self._training_outputs, self.key, predictions
+            self.posterior,
+            self.draws,
+            self.diagnosis,
+            self._training_outputs,
+            self.key,
+            predictions,
+            self.defect,
         )
 
     @property
@@ -137,6 +159,10 @@ class Fit:
             lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}{steps}")
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
+        if self.defect is not None:
+            lines.append(
+                f"defect outside the data {self.defect.scale:.2g} of the spread at one range's distance"
+            )
         if "pareto_k" in info:
             lines.append(f"Pareto k {info['pareto_k']:.2f}")
         return "\n".join(lines)
@@ -144,6 +170,15 @@ class Fit:
     @cached_property
     def _training_outputs(self) -> np.ndarray:
         return outputs_at(self.posterior, self.draws, self.posterior.data.controls)
+
+    def _defect_draws(self, controls: np.ndarray, key: jax.Array) -> np.ndarray | None:
+        if self.defect is None:
+            return None
+        shape = next(iter(self.draws.sites.values())).shape[:2]
+        spread = np.asarray(self.posterior.scaling.spread)
+        return self.defect.sample(
+            self.posterior.data, spread, controls, shape, jax.random.fold_in(key, DEFECT_STREAM)
+        )
 
     def _key(self, key: jax.Array | None) -> jax.Array:
         return jax.random.fold_in(self.key, 1) if key is None else key
@@ -244,4 +279,4 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
         found = Fit(*arviz_io.restore(tree, basis))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return replace(found, controls=arviz_io.prediction_controls(tree))
+    return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))

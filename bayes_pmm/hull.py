@@ -1,10 +1,10 @@
 """Which points lie in the convex hull of others, flat hulls and many dimensions included."""
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import linprog, nnls
 from scipy.spatial import ConvexHull, QhullError
 
-__all__ = ["TOLERANCE", "inside_hull"]
+__all__ = ["TOLERANCE", "distance_to_hull", "inside_hull"]
 
 TOLERANCE = 1e-9
 """Distance, in units of each control's range, by which a point may lie outside and still count as inside."""
@@ -42,6 +42,37 @@ def inside_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
         candidates = np.flatnonzero(inside)
         inside[candidates] = _in_full_hull(trained[:, extended], points[np.ix_(candidates, extended)])
     return inside
+
+
+def distance_to_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the Euclidean distance of points from the convex hull of the training points, 0 inside.
+
+    Parameters
+    ----------
+    trained : ndarray, shape (N, p)
+        In units of the range of each control, like `points`.
+    points : ndarray, shape (K, p)
+
+    Returns
+    -------
+    ndarray, shape (K,)
+
+    Notes
+    -----
+    The nearest point Σ w_i x_i with w ≥ 0, Σ w_i = 1 is a non-negative least squares problem in which the sum
+    of the weights is one more equation of large weight.
+    """
+    outside = ~inside_hull(trained, points)
+    distance = np.zeros(len(points))
+    if trained.shape[1] == 1:
+        low, high = trained.min(), trained.max()
+        return np.where(outside, np.maximum(low - points[:, 0], points[:, 0] - high), 0.0)
+    for k in np.flatnonzero(outside):
+        away = trained - points[k]
+        heavy = 1e4 * np.max(np.abs(away))
+        w, _ = nnls(np.vstack([away.T, np.full(len(away), heavy)]), np.append(np.zeros(away.shape[1]), heavy))
+        distance[k] = np.linalg.norm(w @ away / w.sum())
+    return distance
 
 
 def _in_full_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     -------
     Figure
         50 % and 90 % latent bands, the 90 % predictive band dotted, data with known errors; where the output is
-        extrapolated the background is grey. A status that is not ok is written over the picture.
+        extrapolated the background is grey, hatched where the band is doubtful. A status that is not ok is written
+        over the picture.
     """
     data = fit.posterior.data
     if control is not None and control not in data.control_names:
@@ -87,18 +88,33 @@ def _curve(
     if exact is not None:
         ax.plot(x, exact[order], "--", color="C3", lw=1.2, label="exact")
     outside = bands.extrapolated[order, q]
+    doubtful = bands.doubtful[order, q]
     for i in np.flatnonzero(outside[1:] | outside[:-1]):
         ax.axvspan(x[i], x[i + 1], color="0.5", alpha=0.1, lw=0)
+    # A span of its own for each run of doubtful points: hatches of many small spans would not line up.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], doubtful, [False]]).astype(int)))
+    for k, (i, j) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
+        ax.axvspan(
+            x[max(i - 1, 0)] if i else x[0],
+            x[min(j - 1, len(x) - 1)],
+            facecolor="none",
+            edgecolor="0.75",
+            hatch="//",
+            lw=0,
+            zorder=0,
+            label="doubtful" if k == 0 else None,
+        )
 
 
 def _points(
     ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None
 ) -> None:
     lo, _, mid, _, hi = bands.quantiles["latent"][:, order, q]
-    outside = bands.extrapolated[order, q]
+    outside, doubtful = bands.extrapolated[order, q], bands.doubtful[order, q]
     for chosen, color, label in (
         (~outside, "C0", "90 % latent"),
-        (outside, "0.45", "90 % latent, extrapolated"),
+        (outside & ~doubtful, "0.45", "90 % latent, extrapolated"),
+        (doubtful, "C1", "90 % latent, doubtful"),
     ):
         if chosen.any():
             yerr = np.stack([mid - lo, hi - mid])[:, chosen]

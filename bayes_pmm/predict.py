@@ -1,16 +1,18 @@
 r"""Bands at new controls.
 
 *latent* is what an exact solver would return: the PMM's output plus the learned floor, which stands for what the
-model cannot represent. *predictive* adds a measurement error of the size of the output's training errors (rms).
+model cannot represent, plus a learned defect where there is one. *predictive* adds a measurement error of the size
+of the output's training errors (rms).
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from bayes_pmm.doubts import DOUBTS
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
@@ -72,7 +74,11 @@ def check_controls(posterior: Posterior, controls: np.ndarray) -> np.ndarray:
 
 
 def with_noise(
-    posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax.Array
+    posterior: Posterior,
+    draws: Draws,
+    outputs: np.ndarray,
+    key: jax.Array,
+    defect: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Draws of both kinds from the outputs of the PMM.
 
@@ -81,15 +87,17 @@ def with_noise(
     outputs : array (chain, draw, N, Q)
         From :func:`outputs_at`.
     key : PRNG key
+    defect : array (chain, draw, N, Q), optional
+        Draws of a learned defect at the same controls.
 
     Returns
     -------
     dict of kind to array (chain, draw, N, Q)
     """
     k1, k2 = jax.random.split(key)
-    latent = outputs
+    latent = outputs if defect is None else outputs + defect
     if posterior.noise.floor:
-        latent = outputs + draws.sites["floor"][:, :, None, :] * np.asarray(
+        latent = latent + draws.sites["floor"][:, :, None, :] * np.asarray(
             jax.random.normal(k1, outputs.shape)
         )
     rms = posterior.data.rms_errors
@@ -115,6 +123,9 @@ class Bands:
     status : {"ok", "suspect", "failed"}
         Of the fit, including convergence at these controls.
     reasons : tuple of str
+    doubts : dict of name to array (N, Q) of bool
+        Where the band should not be believed, and why: :data:`~bayes_pmm.doubts.DOUBTS`. Only extrapolated points have
+        any.
     """
 
     controls: np.ndarray
@@ -126,6 +137,12 @@ class Bands:
     extrapolated: np.ndarray
     status: str = "ok"
     reasons: tuple[str, ...] = ()
+    doubts: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def doubtful(self) -> np.ndarray:
+        """Where there is any doubt, (N, Q) of bool."""
+        return np.any([np.zeros(self.extrapolated.shape, bool), *self.doubts.values()], axis=0)
 
     def quantile(self, q: float, kind: str = "latent") -> np.ndarray:
         """One of the stored quantiles, (N, Q)."""
@@ -134,18 +151,36 @@ class Bands:
         return self.quantiles[kind][QUANTILES.index(q)]
 
     @property
+    def doubt_lines(self) -> tuple[str, ...]:
+        """One line for each kind of doubt that occurs: how many predictions, and what it means."""
+        total = int(self.extrapolated.sum())
+        return tuple(
+            f"{int(where.sum())} of {total} extrapolated predictions are doubtful ({name}): {DOUBTS[name]}"
+            for name, where in self.doubts.items()
+            if where.any()
+        )
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Column names of the long table."""
         names = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
-        return (*self.control_names, "output", "kind", "mean", "sd", *names, "extrapolated")
+        return (*self.control_names, "output", "kind", "mean", "sd", *names, "extrapolated", "doubts")
 
     def rows(self):
         """Rows of the long table, in the order of :attr:`columns`."""
         for i, c in enumerate(self.controls):
             for j, output in enumerate(self.output_names):
+                doubts = " ".join(name for name, where in self.doubts.items() if where[i, j])
                 for kind in KINDS:
                     numbers = [self.mean[kind][i, j], self.sd[kind][i, j], *self.quantiles[kind][:, i, j]]
-                    yield [*map(float, c), output, kind, *map(float, numbers), bool(self.extrapolated[i, j])]
+                    yield [
+                        *map(float, c),
+                        output,
+                        kind,
+                        *map(float, numbers),
+                        bool(self.extrapolated[i, j]),
+                        doubts,
+                    ]
 
     def to_csv(self, path: str | Path) -> None:
         """Write the long table; floats by repr.
@@ -180,6 +215,7 @@ def bands(
     status: str,
     reasons: tuple[str, ...],
     weights: np.ndarray | None = None,
+    doubts: dict[str, np.ndarray] | None = None,
 ) -> Bands:
     """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,)."""
     mean, sd, quantiles = {}, {}, {}
@@ -203,4 +239,5 @@ def bands(
         extrapolated=posterior.data.extrapolated(controls),
         status=status,
         reasons=reasons,
+        doubts={} if doubts is None else doubts,
     )

@@ -69,6 +69,7 @@ def render_report(fit: Fit, bands: Bands | None = None, exact: np.ndarray | None
             "sampler": fit.draws.info.get("choice", facts["sampler"]),
         },
         info=fit.draws.info,
+        doubts=[] if bands is None else bands.doubt_lines,
         basins=fit.draws.info.get("basins", []),
         pictures=pictures,
         summary=json.dumps(facts, indent=2),

@@ -1,0 +1,157 @@
+r"""The defect: what an n×n model cannot represent, as a Gaussian process that vanishes inside the data.
+
+Inside, the learned floor stands for it. Outside, the error of a wrong model grows with the distance from the data, and
+neighbouring points share it:
+
+.. math:: δ_q(c) = κ \, s_q \, d_q(c)^a \, g_q(c), \qquad
+    \mathrm{Cov}[g_q(c), g_q(c')] = \exp\bigl(-|c - c'|^2 / 2 ℓ^2\bigr),
+
+with d_q the distance from the convex hull of the rows in which output q was observed, and c in units of each control's
+range there; s_q is the output's spread. The data cannot tell κ, since δ is 0 at all of them. It is learned from
+rows that are left out (:func:`~bayes_pmm.defect_learning.learn_defect`).
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.hull import distance_to_hull
+
+__all__ = ["Defect", "Growth", "distances"]
+
+JITTER = 1e-9
+
+
+def distances(data: Dataset, controls: np.ndarray) -> np.ndarray:
+    """Distance (K, Q) of controls (K, p) from the hull of each output's rows, in units of the controls' ranges there.
+
+    Where an output was observed at one value only of a control, the unit is the range of that control over all rows.
+    """
+    result = np.zeros((len(controls), data.n_outputs))
+    everywhere = np.ptp(data.controls, axis=0)
+    for q in range(data.n_outputs):
+        trained = data.controls[data.mask[:, q]]
+        width = np.ptp(trained, axis=0)
+        width = np.where(width > 0, width, everywhere)
+        result[:, q] = distance_to_hull(trained / width, controls / width)
+    return result
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How the defect grows outside.
+
+    Parameters
+    ----------
+    power : float
+        Exponent a of the distance.
+    length : float
+        Correlation length ℓ, in units of the controls' ranges.
+    prior : float
+        Scale of κ's half-Cauchy prior, in units of the outputs' spreads.
+    """
+
+    power: float = 1.5
+    length: float = 1.0
+    prior: float = 0.05
+
+    def __post_init__(self):
+        if min(self.power, self.length, self.prior) <= 0:
+            raise InputError("defect: power, length and prior must be positive")
+
+    def covariance(self, data: Dataset, controls: np.ndarray, output: int) -> np.ndarray:
+        """Covariance (N, N) of δ/(κ s) of one output at controls (N, p)."""
+        d = distances(data, controls)[:, output] ** self.power
+        width = np.ptp(data.controls, axis=0)
+        c = controls / width
+        square = np.sum((c[:, None, :] - c[None, :, :]) ** 2, axis=-1)
+        return d[:, None] * d[None, :] * np.exp(-0.5 * square / self.length**2)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A defect whose scale has been learned.
+
+    Parameters
+    ----------
+    scales : tuple of float
+        Grid of κ.
+    probabilities : tuple of float
+        Posterior probability of each.
+    growth : Growth
+    """
+
+    scales: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    growth: Growth = field(default_factory=Growth)
+
+    def __post_init__(self):
+        p = np.asarray(self.probabilities)
+        if len(p) != len(self.scales) or min(self.scales) < 0 or p.min() < 0 or not np.isclose(p.sum(), 1):
+            raise InputError("defect: give non-negative scales, with one probability each that add up to 1")
+
+    @property
+    def scale(self) -> float:
+        """Posterior median of κ, in units of the outputs' spreads."""
+        return float(self.scales[int(np.searchsorted(np.cumsum(self.probabilities), 0.5 - 1e-12))])
+
+    def sample(
+        self, data: Dataset, spread: np.ndarray, controls: np.ndarray, shape: tuple[int, int], key: jax.Array
+    ) -> np.ndarray:
+        """Joint draws (chain, draw, N, Q) of δ, in the outputs' units; exactly 0 inside the hull.
+
+        Parameters
+        ----------
+        data : Dataset
+        spread : array (Q,)
+        controls : array (N, p)
+        shape : (chain, draw)
+        key : PRNG key
+        """
+        k1, k2 = jax.random.split(key)
+        p = np.asarray(self.probabilities)
+        which = np.asarray(jax.random.choice(k1, len(p), shape, p=p))
+        kappa = np.asarray(self.scales)[which]
+        x = np.asarray(jax.random.normal(k2, (*shape, len(controls), len(spread))))
+        d = distances(data, controls)
+        result = np.zeros_like(x)
+        for q in range(len(spread)):
+            outside = np.flatnonzero(d[:, q] > 0)
+            if outside.size:
+                K = self.growth.covariance(data, controls[outside], q)
+                # Neighbouring controls make it singular to rounding.
+                w, v = np.linalg.eigh(K)
+                root = v * np.sqrt(np.clip(w, 0.0, None))
+                result[:, :, outside, q] = spread[q] * kappa[:, :, None] * (x[:, :, outside, q] @ root.T)
+        return result
+
+
+def scale_posterior(
+    growth: Growth, residuals: list[np.ndarray], covariances: list[np.ndarray], kernels: list[np.ndarray]
+) -> Defect:
+    r"""Posterior of κ from residuals of left-out data, on a grid.
+
+    Each residual vector r is taken as N(0, C + κ² K): C the covariance of what the model predicted without these data,
+    noise included, K that of the defect at κ = 1.
+
+    Parameters
+    ----------
+    growth : Growth
+    residuals : list of array (m,)
+        In units of the outputs' spreads, one for each refit and output.
+    covariances, kernels : list of array (m, m)
+    """
+    grid = np.append(0.0, np.geomspace(1e-3, 30.0, 60)) * growth.prior * 10
+    # Cells of the half-Cauchy's distribution function, so that the grid's spacing does not matter.
+    edges = np.concatenate([[0.0], 0.5 * (grid[1:] + grid[:-1]), [np.inf]])
+    log_p = np.log(np.diff(2 / np.pi * np.arctan(edges / growth.prior)))
+    for r, C, K in zip(residuals, covariances, kernels, strict=True):
+        for i, kappa in enumerate(grid):
+            L = np.linalg.cholesky(C + kappa**2 * K + JITTER * np.trace(C) / len(C) * np.eye(len(C)))
+            log_p[i] += -0.5 * np.sum(np.linalg.solve(L, r) ** 2) - np.sum(np.log(np.diag(L)))
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    return Defect(tuple(map(float, grid)), tuple(map(float, p)), growth)

@@ -1,0 +1,80 @@
+"""The defect's scale, learned by leaving out the outermost rows and looking how wrong the band was there."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from bayes_pmm.defect import Defect, Growth, scale_posterior
+from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.fit import Fit
+from bayes_pmm.inference import Method, method_by_name
+from bayes_pmm.judging import mixture
+from bayes_pmm.posterior import Posterior
+from bayes_pmm.validation import outer_rows, refit_without
+
+__all__ = ["learn_defect", "with_defect"]
+
+
+def learn_defect(
+    posterior: Posterior,
+    method: Method | str = "auto",
+    key: jax.Array | int = 0,
+    *,
+    share: float = 0.3,
+    growth: Growth | None = None,
+) -> Defect:
+    """Learn the scale of the defect from refits without the outermost rows, at both ends of each control.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    method : Method or str
+        For the refits, two for each control.
+    key : PRNG key or int
+    share : float
+        Share of the rows left out at each end.
+    growth : Growth, optional
+        How the defect grows outside, and the prior of its scale.
+
+    Returns
+    -------
+    Defect
+        Its scale is shared by all outputs, in units of their spreads: each end tells little more than one number.
+
+    Raises
+    ------
+    BayesPMMError
+        If no end could be left out and refitted.
+    """
+    growth = Growth() if growth is None else growth
+    method = method_by_name(method) if isinstance(method, str) else method
+    key = jax.random.key(key) if isinstance(key, int) else key
+    data, spread = posterior.data, np.asarray(posterior.scaling.spread)
+    residuals, covariances, kernels, failures = [], [], [], []
+    for i, (name, rows) in enumerate(outer_rows(data, share)):
+        left = np.repeat(rows[:, None], data.n_outputs, axis=1)
+        try:
+            refit = refit_without(posterior, left, method, jax.random.fold_in(key, i))
+        except BayesPMMError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        mean, sd, weights = mixture(refit, data.controls[rows], data.errors[rows])
+        w = weights / weights.sum()
+        for q in range(data.n_outputs):
+            seen = data.mask[rows, q]
+            if not seen.any():
+                continue
+            f, s = mean[:, seen, q] / spread[q], sd[:, seen, q] / spread[q]
+            centre = w @ f
+            covariances.append((f - centre).T @ (w[:, None] * (f - centre)) + np.diag(w @ s**2))
+            residuals.append(data.values[rows][seen, q] / spread[q] - centre)
+            kernels.append(growth.covariance(refit.posterior.data, data.controls[rows][seen], q))
+    if not residuals:
+        raise BayesPMMError(f"no outermost rows could be left out to learn the defect: {'; '.join(failures)}")
+    return scale_posterior(growth, residuals, covariances, kernels)
+
+
+def with_defect(fit: Fit, defect: Defect) -> Fit:
+    """The same fit with bands that a learned defect widens outside the data."""
+    return replace(fit, defect=defect)

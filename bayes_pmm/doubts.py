@@ -1,0 +1,170 @@
+r"""Where a band outside the data should not be believed, point by point, and why.
+
+Sampling can be perfect and the band wrong all the same, because outside the data a band speaks about what the data have
+not shown. Each doubt below has a reason that a user can check, and is judged only where a point is extrapolated:
+
+``uncurved``
+    Outputs of M(c) are linear in φ(c) as long as the levels do not interact. If none of them departs from linear in the
+    training data by more than the noise, the data know nothing about couplings, and a level that comes down further out
+    would be a surprise.
+``far``
+    The distance from the data exceeds their own range.
+``prior``
+    Another prior scale would move the band: the derivative of its mean with respect to the log of the scales'
+    prior median, in units of its own width.
+``chains``
+    The chains disagree here, or sit in modes whose bands differ.
+``defect``
+    What the model cannot represent is a large part of the band: the learned floor far above the known errors, or
+    a learned defect that dominates.
+
+How often they come true is measured in ``studies/extrapolation``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpyro.diagnostics import split_gelman_rubin
+
+from bayes_pmm.defect import distances
+from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.posterior import Posterior
+
+__all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity"]
+
+DOUBTS: Mapping[str, str] = {
+    "uncurved": "the training data show no interaction of levels beyond the noise",
+    "far": "further from the data than their own range",
+    "prior": "another prior scale would move the band",
+    "chains": "the chains disagree here",
+    "defect": "what the model cannot represent dominates the band",
+}
+"""Names of the doubts and what they mean."""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    curvature: float = 1.5
+    distance: float = 1.0
+    prior: float = 0.5
+    rhat: float = 1.1
+    floor: float = 3.0
+    defect: float = 0.7
+
+
+LIMITS = _Limits()
+"""From where on there is doubt; the study shows what each is worth."""
+
+
+def find_doubts(
+    posterior: Posterior,
+    draws: Draws,
+    controls: np.ndarray,
+    outputs: np.ndarray,
+    training: np.ndarray,
+    weights: np.ndarray,
+    defect: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Doubts at new controls.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    draws : Draws
+    controls : array (N, p)
+    outputs : array (chain, draw, N, Q)
+        Of the PMM alone, at ``controls``.
+    training : array (chain, draw, N0, Q)
+        The same at the training controls.
+    weights : array (chain,)
+        Of the chains.
+    defect : array (chain, draw, N, Q), optional
+        Draws of a learned defect.
+
+    Returns
+    -------
+    dict of name to array (N, Q) of bool
+        In the order of :data:`DOUBTS`; False wherever the point is not extrapolated.
+    """
+    data, limits = posterior.data, LIMITS
+    outside = data.extrapolated(controls)
+    w = np.repeat(weights, outputs.shape[1])
+    w = w / w.sum()
+    model_sd = _deviation(outputs, w)
+    floor_excess = np.zeros(data.n_outputs, bool)
+    if posterior.noise.floor:
+        floor = np.median(draws.sites["floor"], axis=(0, 1))
+        floor_excess = (data.rms_errors > 0) & (floor > limits.floor * data.rms_errors)
+    large = np.broadcast_to(floor_excess, outside.shape)
+    if defect is not None:
+        other = _deviation(defect, w)
+        large = large | (other**2 > limits.defect * (other**2 + model_sd**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rhat = np.asarray(split_gelman_rubin(outputs)) if outputs.shape[1] >= 4 else np.ones(outside.shape)
+    bent = np.nanmax(curvature(posterior, draws, training, weights))
+    found = {
+        "uncurved": np.full(outside.shape, bent < limits.curvature),
+        "far": distances(data, controls) > limits.distance,
+        "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) > limits.prior,
+        "chains": (rhat > limits.rhat) & (np.ptp(outputs, axis=(0, 1)) > 0),
+        "defect": large,
+    }
+    return {name: found[name] & outside for name in DOUBTS}
+
+
+def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Departure of each output's mean curve from linear in the basis, over the noise: root mean squares, (Q,).
+
+    Parameters
+    ----------
+    training : array (chain, draw, N, Q)
+        Outputs of the PMM at the training controls.
+    weights : array (chain,)
+    """
+    data = posterior.data
+    mean = np.average(training.mean(axis=1), axis=0, weights=weights)
+    phi = np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, data.controls))
+    result = np.zeros(data.n_outputs)
+    floor = np.zeros(data.n_outputs)
+    if posterior.noise.floor:
+        floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
+    for q in range(data.n_outputs):
+        seen = data.mask[:, q]
+        coefficients = np.linalg.lstsq(phi[seen], mean[seen, q], rcond=None)[0]
+        bend = np.sqrt(np.mean((mean[seen, q] - phi[seen] @ coefficients) ** 2))
+        result[q] = bend / np.sqrt(floor[q] ** 2 + data.rms_errors[q] ** 2)
+    return result
+
+
+def prior_sensitivity(
+    posterior: Posterior, draws: Draws, outputs: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    r"""Derivative of the bands' mean with respect to the log of the prior's scale median, in the bands' sd: (N, Q).
+
+    With scales τ_k ~ LogNormal(log m_k, s_k) it is the posterior covariance of the output with Σ_k log τ_k / s_k², so
+    no other fit is needed. 0 where all scales are fixed.
+
+    References
+    ----------
+    Kallioinen, Paananen, Bürkner, Vehtari, Stat. Comput. 34, 57 (2024) (power-scaling sensitivity).
+    """
+    _, spreads = posterior.matrix_prior.hyperparameters()
+    free = spreads > 0
+    if not free.any():
+        return np.zeros(outputs.shape[2:])
+    scale = draws.sites["scale" if free.all() else "free_scale"]
+    lever = np.sum(np.log(scale) / spreads[free] ** 2, axis=-1).ravel()
+    w = np.repeat(weights, outputs.shape[1])
+    w = w / w.sum()
+    flat = outputs.reshape(-1, *outputs.shape[2:])
+    centred = flat - np.tensordot(w, flat, axes=1)
+    covariance = np.tensordot(w * (lever - w @ lever), centred, axes=1)
+    sd = _deviation(outputs, w)
+    return np.divide(covariance, sd, out=np.zeros_like(sd), where=sd > 0)
+
+
+def _deviation(draws: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Weighted standard deviation (N, Q) of draws (chain, draw, N, Q)."""
+    flat = draws.reshape(-1, *draws.shape[2:])
+    return np.sqrt(np.tensordot(w, (flat - np.tensordot(w, flat, axes=1)) ** 2, axes=1))

@@ -1,0 +1,140 @@
+"""Doubts outside the data: each comes where it should, and only outside."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from line import Exact, line
+
+import bayes_pmm as bp
+from bayes_pmm.data import Dataset
+from bayes_pmm.doubts import DOUBTS, curvature, prior_sensitivity
+from bayes_pmm.inference.protocol import Draws, outputs_of
+from bayes_pmm.inference.start import AnnealedStarts
+
+C = np.linspace(-1.0, 1.0, 9)[:, None]
+BEYOND = np.array([[0.5], [1.2], [2.9], [3.5]])
+
+
+def crossing(gap, floor=True):
+    """Posterior of the lower level of [[c, gap], [gap, -c]] with 1 % errors: bent for a gap, else straight lines."""
+    y = -np.sqrt(C**2 + gap**2) if gap else -0.7 * C
+    noise = 0.01 * np.random.default_rng(0).normal(size=C.shape)
+    data = Dataset(C, y + noise, np.full(C.shape, 0.01), ("c",), ("E0",))
+    return bp.Posterior(data, bp.PMM(["E0"], dim=2), noise=bp.Noise(floor=floor))
+
+
+def drawn(posterior, chains=4, draws=60, seed=0):
+    """Draws near least squares, enough for outputs that follow the data: this tests doubts, not a sampler."""
+    found = AnnealedStarts(candidates=12).find(posterior, jax.random.key(seed), 1).sites[0]
+    rng = np.random.default_rng(seed)
+    sites = {
+        k: np.asarray(v) * np.exp(0.01 * rng.normal(size=(chains, draws, *np.shape(v))))
+        for k, v in found.items()
+    }
+    return Draws(sites, {}, {"sampler": "test", "chains": chains, "draws": draws, "seconds": 0.0})
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A method that hands back what it was given."""
+
+    draws: Draws
+
+    def run(self, posterior, key, *, progress=None, checkpoint=None):  # noqa: ARG002
+        return self.draws
+
+
+def doubts_of(posterior, draws=None):
+    fit = bp.fit(posterior, Given(drawn(posterior) if draws is None else draws), key=0)
+    return fit, fit.predict(BEYOND)
+
+
+@pytest.fixture(scope="module")
+def bent():
+    return doubts_of(crossing(0.4))
+
+
+def test_bent_levels_are_not_doubted_near_the_data(bent):
+    _, bands = bent
+    assert tuple(bands.doubts) == tuple(DOUBTS)
+    assert not bands.doubts["uncurved"].any()
+    np.testing.assert_array_equal(bands.doubts["far"][:, 0], [False, False, False, True])
+
+
+def test_straight_levels_are_doubted_everywhere_outside():
+    fit, bands = doubts_of(crossing(0.0))
+    np.testing.assert_array_equal(bands.doubts["uncurved"][:, 0], [False, True, True, True])
+    bend = curvature(fit.posterior, fit.draws, fit.sample(C, "model"), fit.weights)
+    assert bend.shape == (1,)
+    assert bend[0] < 1.5
+
+
+def test_curvature_of_a_parabola_is_its_closed_form(bent):
+    fit, _ = bent
+    posterior = dataclasses.replace(fit.posterior, noise=bp.Noise(floor=False))
+    x = C[:, 0]
+    curve = 3.0 + 2.0 * x + 0.5 * x**2
+    training = np.broadcast_to(curve[None, None, :, None], (4, 10, 9, 1))
+    expected = 0.5 * np.std(x**2) / 0.01
+    assert curvature(posterior, fit.draws, training, np.ones(4))[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_chains_that_disagree_outside_are_doubted_there(bent):
+    fit, _ = bent
+    sites = {k: np.array(v) for k, v in fit.draws.sites.items()}
+    sites["offdiagonal"][2:] *= 3.0
+    _, bands = doubts_of(fit.posterior, dataclasses.replace(fit.draws, sites=sites))
+    assert bands.doubts["chains"][1:].all()
+    assert not bands.doubts["chains"][0].any()
+
+
+def test_a_floor_far_above_the_known_errors_is_doubted(bent):
+    fit, _ = bent
+    for floor, expected in ((0.02, False), (0.05, True)):
+        sites = fit.draws.sites | {"floor": np.full_like(fit.draws.sites["floor"], floor)}
+        _, bands = doubts_of(fit.posterior, dataclasses.replace(fit.draws, sites=sites))
+        assert bands.doubts["defect"][1:].all() == expected
+        assert not bands.doubts["defect"][0].any()
+
+
+def test_prior_sensitivity_is_the_derivative_of_reweighted_means(bent):
+    fit, _ = bent
+    rng = np.random.default_rng(1)
+    # Scales that vary and move the outputs with them.
+    factor = np.exp(0.3 * rng.normal(size=(4, 60, 1)))
+    sites = fit.draws.sites | {"scale": fit.draws.sites["scale"] * factor}
+    sites["offdiagonal"] = sites["offdiagonal"] * factor[..., None]
+    draws = dataclasses.replace(fit.draws, sites=sites)
+    outputs = outputs_of(fit.posterior)(draws, BEYOND)
+    prior, weights = fit.posterior.prior, np.array([1.0, 2.0, 0.5, 0.5])
+    found = prior_sensitivity(fit.posterior, draws, outputs, weights)
+    w = np.repeat(weights, 60)
+    flat = outputs.reshape(240, -1)
+
+    def mean(log_median):
+        moved = np.sum(
+            -0.5 * ((np.log(sites["scale"]) - log_median) / prior.scale_spread) ** 2, axis=-1
+        ).ravel()
+        base = np.sum(-0.5 * (np.log(sites["scale"]) / prior.scale_spread) ** 2, axis=-1).ravel()
+        v = w * np.exp(moved - base)
+        return v @ flat / v.sum()
+
+    h = 1e-4
+    slope = (mean(h) - mean(-h)) / (2 * h)
+    centre = w @ flat / w.sum()
+    sd = np.sqrt(w @ (flat - centre) ** 2 / w.sum())
+    np.testing.assert_allclose(found[:, 0], slope / sd, rtol=1e-5)
+
+
+def test_fixed_scales_have_no_sensitivity_and_a_straight_line_is_uncurved():
+    fit = bp.fit(line(), Exact(100), key=0)
+    bands = fit.predict(np.array([[1.0], [3.0]]))
+    assert not bands.doubts["prior"].any()
+    np.testing.assert_array_equal(bands.doubts["uncurved"][:, 0], [False, True])
+    np.testing.assert_array_equal(bands.doubtful, bands.doubts["uncurved"])
+    assert len(bands.doubt_lines) == 1
+    assert bands.doubt_lines[0].startswith("1 of 1 extrapolated")
+    table = bands.to_dataframe()
+    assert list(table["doubts"]) == ["", "", "uncurved", "uncurved"]
