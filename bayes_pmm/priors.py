@@ -11,7 +11,8 @@ sheet;
 ``shift`` (K−1,) — the multiple of the identity in the others, whose variance is v + s²/n;
 ``diagonal`` (K−1, n−1) — traceless diagonals of the others in Helmert's basis;
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
-but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest.
+but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest;
+``reach`` () or ``local`` (K−1, m) — where couplings are shrunk one by one (``Prior.couplings``).
 
 K counts primary and then secondary matrices, m = n(n−1)/2.
 """
@@ -28,7 +29,12 @@ from numpyro.distributions import constraints
 from bayes_pmm import gauge, hermitian
 from bayes_pmm.errors import InputError
 
-__all__ = ["GapEnsemble", "MatrixPrior", "Modulus", "Prior"]
+__all__ = ["COUPLINGS", "GapEnsemble", "MatrixPrior", "Modulus", "Prior"]
+
+COUPLINGS = ("ensemble", "decaying", "horseshoe")
+
+REACH = 2.0
+"""Prior median of ρ: about the distance of neighbouring levels of a small ensemble matrix, in units of τ."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,13 @@ class Prior:
         The same for secondary matrices.
     shift_sd : float
         Standard deviation of the multiple of the identity, √v.
+    couplings : {"ensemble", "decaying", "horseshoe"}
+        What an off-diagonal element's standard deviation is, beside τ. "ensemble": nothing else. "decaying": times
+        exp(−distance of the two levels at c_ref / (ρ τ_0)), ρ ~ LogNormal(log 2, 1). "horseshoe": times
+        s λ/√(s² + λ²) with a half-Cauchy λ for each element and s = ``slab``. The last two are *defined* in the
+        reference gauge, so they depend on c_ref; real matrices only.
+    slab : float
+        Largest factor of the horseshoe.
     gauge : {"reference", "none"}
         "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For
         tests.
@@ -55,11 +68,17 @@ class Prior:
     secondary_median: float = 1.0
     secondary_spread: float = 1.0
     shift_sd: float = 3.0
+    couplings: str = "ensemble"
+    slab: float = 2.0
     gauge: str = "reference"
 
     def __post_init__(self):
-        if min(self.scale_median, self.secondary_median, self.shift_sd) <= 0:
-            raise InputError("prior: scale_median, secondary_median and shift_sd must be positive")
+        if min(self.scale_median, self.secondary_median, self.shift_sd, self.slab) <= 0:
+            raise InputError("prior: scale_median, secondary_median, shift_sd and slab must be positive")
+        if self.couplings not in COUPLINGS:
+            raise InputError(
+                f"prior: couplings '{self.couplings}' is unknown; use one of {', '.join(COUPLINGS)}"
+            )
         if min(self.scale_spread, self.secondary_spread) < 0:
             raise InputError("prior: scale_spread and secondary_spread must not be negative")
         if self.gauge not in ("reference", "none"):
@@ -137,6 +156,13 @@ class MatrixPrior:
     n_secondary: int = 0
     seen: tuple[int, ...] = (0,)
 
+    def __post_init__(self):
+        if self.prior.couplings != "ensemble" and (self.field != "real" or self.prior.gauge != "reference"):
+            raise InputError(
+                f"prior: couplings '{self.prior.couplings}' is defined for real matrices in the reference gauge;"
+                " use 'ensemble' otherwise"
+            )
+
     @property
     def anchor(self) -> int:
         """Index of the anchored level."""
@@ -175,6 +201,19 @@ class MatrixPrior:
         )
         return numpyro.deterministic("scale", jnp.asarray(medians).at[np.flatnonzero(free)].set(some))
 
+    def sample_shrinkage(self, scale: jax.Array, gaps: jax.Array) -> jax.Array:
+        """Factors (K−1, m) on the standard deviations of couplings, with the NumPyro sites that they need."""
+        n, K = self.n, self.n_matrices
+        i, j = np.triu_indices(n, 1)
+        if self.prior.couplings == "decaying":
+            reach = numpyro.sample("reach", dist.LogNormal(np.log(REACH), 1.0))
+            levels = gauge.levels_from_gaps(gaps)
+            return jnp.broadcast_to(jnp.exp(-(levels[j] - levels[i]) / (reach * scale[0])), (K - 1, len(i)))
+        if self.prior.couplings == "horseshoe":
+            local = numpyro.sample("local", dist.HalfCauchy(jnp.ones((K - 1, len(i)))).to_event(2))
+            return local * self.prior.slab / jnp.sqrt(self.prior.slab**2 + local**2)
+        return jnp.ones((K - 1, len(i)))
+
     def sample(self) -> jax.Array:
         """Inside a NumPyro model: draw all matrices (K, n, n)."""
         n, K, complex_ = self.n, self.n_matrices, self.field == "complex"
@@ -204,7 +243,9 @@ class MatrixPrior:
             normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1))
             units = self.coupling_units(sites["gaps"])
             if not complex_:
-                normal("offdiagonal", scale[1:], units)
+                sd = scale[1:, None] * self.sample_shrinkage(scale, sites["gaps"]) / units[None, :]
+                couplings = dist.Normal(jnp.zeros_like(sd), sd).to_event(2)
+                sites["offdiagonal"] = numpyro.sample("offdiagonal", couplings)
             else:
                 # Row 0 holds the first n - 1 pairs.
                 modulus = Modulus(scale[1] / units[: n - 1])
@@ -279,6 +320,10 @@ class MatrixPrior:
         root2 = np.sqrt(2.0) * self.coupling_units(sites["gaps"])[None, :]
         sites["diagonal"] = x[:, :n] @ jnp.asarray(gauge.traceless_basis(n))
         re = x[:, n : n + m] / root2
+        if self.prior.couplings == "decaying":
+            sites["reach"] = jnp.asarray(REACH)
+        if self.prior.couplings == "horseshoe":
+            sites["local"] = jnp.ones_like(re)
         if self.field == "real":
             return sites | {"offdiagonal": re}
         im = x[:, n + m :] / root2

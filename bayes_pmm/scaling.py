@@ -64,15 +64,27 @@ class Scaling:
         return cls(**{k: tuple(float(x) for x in v) for k, v in stored.items()})
 
 
-def fit_scaling(data: Dataset, outputs: tuple[Output, ...], basis: Basis) -> Scaling:
+def fit_scaling(
+    data: Dataset, outputs: tuple[Output, ...], basis: Basis, reference: np.ndarray | None = None
+) -> Scaling:
     """Scaling fitted to the training data.
+
+    Parameters
+    ----------
+    data : Dataset
+    outputs : tuple of Output
+    basis : Basis
+    reference : array (p,), optional
+        c_ref, the controls at which the first matrix is diagonal; default the mean of the training controls. Priors
+        that are defined in the gauge depend on it.
 
     Raises
     ------
     InputError
         If an output's data or a term of the basis cannot be scaled.
     """
-    reference, width = data.controls.mean(0), data.controls.std(0)
+    reference = data.controls.mean(0) if reference is None else np.asarray(reference, float)
+    width = data.controls.std(0)
     at = lambda c: np.asarray(basis(_mapped(basis, jnp.asarray(c), reference, width)), float)  # noqa: E731
     phi, phi_ref = at(data.controls), at(reference[None])[0]
     if not (np.isfinite(phi).all() and np.isfinite(phi_ref).all()):

@@ -244,3 +244,49 @@ def test_levels_from_gaps_agree_with_the_assembled_reference():
     levels = np.diagonal(np.asarray(matrices[0]))
     np.testing.assert_allclose(np.diff(levels), sites["gaps"], rtol=1e-12)
     np.testing.assert_allclose(levels - levels.mean(), gauge.levels_from_gaps(sites["gaps"]), atol=1e-12)
+
+
+class TestShrunkCouplings:
+    """Couplings that are shrunk one by one, defined in the reference gauge."""
+
+    @pytest.mark.parametrize("kind", ["decaying", "horseshoe"])
+    def test_log_density_has_the_stated_factors(self, kind):
+        n = 4
+        hyper = Prior(couplings=kind, slab=1.5)
+        prior = MatrixPrior(hyper, n, "real", 2, 1)
+        plain = MatrixPrior(Prior(), n, "real", 2, 1)
+        _, sites = drawn(prior, jax.random.key(1))
+        common = {k: v for k, v in sites.items() if k not in ("reach", "local")}
+        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, common)[0]
+        scale, off = np.asarray(sites["scale"]), np.asarray(sites["offdiagonal"])
+        levels = np.concatenate([[0.0], np.cumsum(sites["gaps"])])
+        i, j = np.triu_indices(n, 1)
+        distance = levels[j] - levels[i]
+        if kind == "decaying":
+            rho = float(sites["reach"])
+            factor = np.exp(-distance / (rho * scale[0]))[None, :]
+            extra = stats.lognorm(1.0, scale=2.0).logpdf(rho)
+        else:
+            local = np.asarray(sites["local"])
+            factor = local * 1.5 / np.sqrt(1.5**2 + local**2)
+            extra = stats.halfcauchy.logpdf(local).sum()
+        sd = scale[1:, None] / np.asarray(prior.coupling_units(sites["gaps"]))[None, :]
+        expected = stats.norm.logpdf(off, 0, sd * factor).sum() - stats.norm.logpdf(off, 0, sd).sum() + extra
+        assert found == pytest.approx(expected, rel=1e-10)
+
+    @pytest.mark.parametrize("kind", ["decaying", "horseshoe"])
+    def test_sites_from_matrices_are_complete(self, kind):
+        prior = MatrixPrior(Prior(couplings=kind), 3, "real", 2)
+        matrices, sites = drawn(prior, jax.random.key(0))
+        back = prior.sites(matrices, sites["scale"])
+        assert {k: np.shape(v) for k, v in back.items()} == {k: np.shape(v) for k, v in sites.items()}
+        w = [np.linalg.eigvalsh(m[0] + 0.3 * m[1]) for m in (matrices, prior.assemble(back))]
+        np.testing.assert_allclose(*w, atol=1e-10)
+
+    def test_what_is_not_defined_is_refused(self):
+        with pytest.raises(InputError, match="real matrices in the reference gauge"):
+            MatrixPrior(Prior(couplings="decaying"), 3, "complex", 2)
+        with pytest.raises(InputError, match="real matrices in the reference gauge"):
+            MatrixPrior(Prior(couplings="horseshoe", gauge="none"), 3, "real", 2)
+        with pytest.raises(InputError, match="'sparse' is unknown"):
+            Prior(couplings="sparse")
