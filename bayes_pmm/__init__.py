@@ -7,10 +7,18 @@ A :class:`PMM` gives its outputs as eigenvalues and eigenvector bilinears of M(c
 
 from bayes_pmm import problems
 from bayes_pmm.basis import Affine, Basis, Custom, Fourier, InversePowers, Polynomial
+from bayes_pmm.checks import predictive_check, prior_predictive
+from bayes_pmm.compare import Comparison, compare
+from bayes_pmm.conformal import conformal
 from bayes_pmm.data import Dataset
+from bayes_pmm.defect import Defect, Growth
+from bayes_pmm.defect_learning import learn_defect, with_defect
 from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.evidence import Evidence, log_evidence, nested_log_evidence
 from bayes_pmm.fit import Fit, fit, load
 from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Laplace, Manifold, TemperedSMC, Variational
+from bayes_pmm.judging import judge_fit
+from bayes_pmm.loo import loo
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Difference, Expectation, Level, Transition
@@ -18,6 +26,7 @@ from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands
 from bayes_pmm.priors import Prior
 from bayes_pmm.tables import read_dataset
+from bayes_pmm.validation import k_fold, leave_future_out
 
 __version__ = "0.1.0"
 
@@ -30,12 +39,16 @@ __all__ = [
     "Bands",
     "Basis",
     "BayesPMMError",
+    "Comparison",
     "Custom",
     "Dataset",
+    "Defect",
     "Difference",
+    "Evidence",
     "Expectation",
     "Fit",
     "Fourier",
+    "Growth",
     "InputError",
     "InversePowers",
     "Laplace",
@@ -48,8 +61,20 @@ __all__ = [
     "TemperedSMC",
     "Transition",
     "Variational",
+    "compare",
+    "conformal",
     "fit",
+    "learn_defect",
+    "judge_fit",
+    "k_fold",
+    "leave_future_out",
     "load",
+    "log_evidence",
+    "loo",
+    "nested_log_evidence",
+    "predictive_check",
+    "prior_predictive",
     "problems",
     "read_dataset",
+    "with_defect",
 ]

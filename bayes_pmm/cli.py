@@ -13,6 +13,8 @@ import numpy as np
 
 from bayes_pmm import problems
 from bayes_pmm.basis import parse_basis
+from bayes_pmm.compare import WEIGHTS
+from bayes_pmm.compare import compare as compare_fits
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
@@ -23,6 +25,7 @@ from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, parse_output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands
+from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
 from bayes_pmm.report import render_report, write_new
 from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_rest
 from bayes_pmm.tables import read_dataset
@@ -30,7 +33,7 @@ from bayes_pmm.tables import read_dataset
 __all__ = ["main"]
 
 INTERRUPTED = 130
-RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated")
+RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated", "doubts")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,7 +125,7 @@ def demo(out: Path | None, seed: int) -> int:
             )
     total = len(shown) * data.n_outputs
     click.echo(f"\n{inside} of {total} exact values outside the data lie inside the 90 % latent band")
-    return _finish(done, out, strict=False)
+    return _finish(done, bands, out, strict=False)
 
 
 @cli.command()
@@ -209,8 +212,8 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         click.echo(
             "note: with levels only and one affine control a complex field adds a prior and nothing else"
         )
-    done, _ = execute(posterior, method, seed, out, options, new, rest)
-    return _finish(done, out, strict)
+    done, bands = execute(posterior, method, seed, out, options, new, rest)
+    return _finish(done, bands, out, strict)
 
 
 @cli.command()
@@ -229,6 +232,7 @@ def predict(run: Path, at: str, out: Path, strict: bool) -> int:
     bands = done.predict(new)
     bands.to_csv(out)
     _say_status(bands.status, bands.reasons)
+    _say_doubts(bands)
     click.echo(f"bands at {len(new)} controls in {out}")
     return 3 if strict and bands.status != "ok" else 0
 
@@ -248,6 +252,84 @@ def report(run: Path, out: Path | None) -> int:
         return 0
     write_new(target, render_report(done, _shown(done)))
     click.echo(f"report written: {target}")
+    return 0
+
+
+@cli.command()
+@click.argument("task", required=False)
+@click.option("--family", help="List the Hamiltonians of this family.")
+@click.option("--out", metavar="FILE.csv", type=click.Path(path_type=Path), help="Table of TASK to make.")
+def zoo(task: str | None, family: str | None, out: Path | None) -> int:
+    """List the problems with exact answers, or write one as a table.
+
+    TASK is FAMILY/HAMILTONIAN/NOISE or FAMILY/HAMILTONIAN/NOISE/POINTS, for example ising/3/1e-2/10.
+    """
+    if task is None:
+        if out is not None:
+            raise InputError(
+                "zoo: --out needs a task; name one, for example 'zoo ising/3/1e-2 --out ising.csv'"
+            )
+        click.echo(families_table() if family is None else hamiltonians_table(family))
+        return 0
+    if family is not None:
+        raise InputError("zoo: a task and --family are given; give one of them")
+    found = problems.task(task)
+    click.echo(task_text(found))
+    if out is not None:
+        write_new(out, task_csv(found))
+        click.echo(f"table written: {out}")
+    return 0
+
+
+@cli.command()
+@click.argument("runs", metavar="RUN RUN ...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--evidence", is_flag=True, help="Estimate log evidences.")
+@click.option("--check", is_flag=True, help="Check them by nested sampling; minutes for each run.")
+@click.option(
+    "--leave-future-out", is_flag=True, help="Refit without the outermost rows; as long as fits take."
+)
+@click.option("--csv", "csv_", type=click.Path(path_type=Path), help="File to make, with the whole table.")
+@click.option("--at", help="Average predictions at these controls: g=0:3:61, a CSV file, or 'rest'.")
+@click.option("--out", metavar="bands.csv", type=click.Path(path_type=Path), help="File to make with --at.")
+@click.option(
+    "--weights",
+    type=click.Choice([w.replace("_", "-") for w in WEIGHTS]),
+    help="For --at; by default 'future' with --leave-future-out, else 'stacking'.",
+)
+@click.option("--seed", default=0, show_default=True)
+def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, seed) -> int:
+    """Compare finished runs on the same data, and average their predictions."""
+    if len(set(runs)) < len(runs):
+        raise InputError("a run is given twice; name each run once")
+    if (at is None) != (out is None):
+        raise InputError("--at and --out belong together: where to predict, and the file to make")
+    if weights is not None and at is None:
+        raise InputError("--weights is for averaged predictions; add --at and --out, or leave it out")
+    weights = None if weights is None else weights.replace("-", "_")
+    needed = {
+        "future": ("--leave-future-out", leave_future_out),
+        "evidence": ("--evidence", evidence or check),
+    }
+    if weights in needed and not needed[weights][1]:
+        raise InputError(f"--weights {weights} needs {needed[weights][0]}")
+    for path in (csv_, out):
+        if path is not None and path.exists():
+            raise InputError(f"{path}: exists already; choose another name or move it away")
+    fits = {str(run): load(run) for run in runs}
+    first = fits[str(runs[0])]
+    new = None
+    if at is not None:
+        new = controls_from_at(at, first.posterior.data.control_names, read_rest(runs[0]))
+    found = compare_fits(fits, seed, evidence=evidence, check=check, leave_future_out=leave_future_out)
+    click.echo(str(found))
+    if csv_ is not None:
+        write_new(csv_, found.to_dataframe().to_csv(index=False, lineterminator="\n"))
+        click.echo(f"table in {csv_}")
+    if new is not None:
+        bands = found.predict(new, weights)
+        bands.to_csv(out)
+        _say_status(bands.status, bands.reasons)
+        click.echo(f"averaged bands at {len(new)} controls in {out}")
     return 0
 
 
@@ -302,8 +384,14 @@ def _say_status(status: str, reasons: tuple[str, ...]) -> None:
         click.echo(f"  - {reason}", err=True)
 
 
-def _finish(done: Fit, folder: Path, strict: bool) -> int:
+def _say_doubts(bands: Bands | None) -> None:
+    for line in () if bands is None else bands.doubt_lines:
+        click.echo(line)
+
+
+def _finish(done: Fit, bands: Bands | None, folder: Path, strict: bool) -> int:
     _say_status(done.status, done.reasons)
+    _say_doubts(bands)
     click.echo("\n".join(str(done).splitlines()[1 + len(done.reasons) :]))
     click.echo(f"everything is in {folder}: " + ", ".join(sorted(p.name for p in folder.iterdir())))
     return 3 if strict and done.status != "ok" else 0

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "bayes_pmm"
 # A module may import only modules of earlier entries. A package's own name stands for its __init__.py.
 ROOMS = (
     "errors",
+    "scores",
     "hermitian",
     "spectrum",
     "basis",
@@ -21,17 +22,23 @@ ROOMS = (
     "data",
     "problems.base",
     "problems.*",
+    "problems.draws",
     "problems.registry",
+    "problems.zoo",
+    "problems.listing",
     "problems",
     "scaling",
     "priors",
     "noise",
+    "defect",
     "posterior",
     "inference.protocol",
     "inference.checkpoint",
     "inference.chains",
     "inference.start",
     "inference.importance",
+    "inference.mixture",
+    "inference.nested",
     "inference.nuts",
     "inference.constrained",
     "inference.lifted",
@@ -43,6 +50,7 @@ ROOMS = (
     "inference.laplace",
     "inference",
     "progress",
+    "doubts",
     "predict",
     "diagnostics",
     "arviz_io",
@@ -50,7 +58,16 @@ ROOMS = (
     # the outside world
     "simulation",
     "calibration",
+    "judging",
+    "conformal",
+    "validation",
+    "defect_learning",
+    "loo",
+    "evidence",
+    "compare",
+    "checks",
     "plotting",
+    "judging_plots",
     "report",
     "runs",
     "conditions",
@@ -61,7 +78,7 @@ ROOMS = (
     "",  # the package's root, which no module inside it imports
 )
 
-ARVIZ_ROOMS = {"arviz_io", "diagnostics", "compare", "calibration", "plotting", "fit"}
+ARVIZ_ROOMS = {"arviz_io", "diagnostics", "compare", "calibration", "plotting", "fit", "loo", "judging_plots"}
 FLAG_ROOMS = {"cli"}
 GLOBAL_FLAGS = ("config.update", "numpyro.enable_x64", "numpyro.set_platform", "set_host_device_count")
 

@@ -1,0 +1,369 @@
+r"""Comparing models of the same data: scores, evidences, weights, and predictions averaged over models.
+
+Leave-one-out cross-validation (LOO) scores *interpolation*: nearly every left-out datum has neighbours on both sides.
+The dimension it prefers is the smallest that fits, and the bands of that dimension are too narrow outside the data. For
+bands outside, take a generous dimension, or judge by leave-future-out, which predicts the outermost data from the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.special import logsumexp, softmax
+
+from bayes_pmm import validation
+from bayes_pmm.errors import InputError
+from bayes_pmm.evidence import Evidence, log_evidence
+from bayes_pmm.fit import Fit
+from bayes_pmm.inference import Method, method_by_name
+from bayes_pmm.inference.modes import stacking_weights
+from bayes_pmm.inference.nested import NestedSampling
+from bayes_pmm.loo import Loo, loo
+from bayes_pmm.predict import KINDS, Bands, bands
+
+__all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
+
+WEIGHTS = ("stacking", "pseudo_bma", "future", "evidence")
+
+NOTICEABLE = 0.01
+"""A model with less weight is left out of averaged predictions, and its status does not count."""
+
+BOOTSTRAPS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One model with its scores.
+
+    Parameters
+    ----------
+    name : str
+    fit : Fit
+    loo : Loo
+    future : LeftOut or None
+        Leave-future-out, if asked for.
+    evidence : Evidence or None
+        If asked for.
+    """
+
+    name: str
+    fit: Fit
+    loo: Loo
+    future: validation.LeftOut | None = None
+    evidence: Evidence | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Number of sampled parameters."""
+        return sum(int(np.prod(v.shape[2:])) for v in self.fit.draws.sites.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Models of the same data side by side.
+
+    LOO scores interpolation. Choosing the dimension by it, or averaging with ``stacking`` weights, makes bands outside
+    the data overconfident: it stops at the smallest dimension that fits, and extrapolation needs more.
+
+    Parameters
+    ----------
+    models : tuple of Compared
+        In the order in which they were given.
+    weights : dict of str to array (K,)
+        ``stacking`` by pointwise LOO densities, ``pseudo_bma`` (pseudo-BMA+, by LOO and a Bayesian bootstrap of the
+        data), and where there are the scores for it ``future`` (stacking by leave-future-out densities) and
+        ``evidence`` (posterior probabilities of the models, equal before the data).
+    """
+
+    models: tuple[Compared, ...]
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def to_dataframe(self):
+        """One row per model, as a pandas DataFrame.
+
+        ``loo`` and ``future`` are sums of log predictive densities, larger is better, in log of 1/unit of the data;
+        ``loo_behind`` is how far a model is behind the best one, with the standard error of this difference.
+        """
+        import pandas as pd
+
+        best = max(self.models, key=lambda m: m.loo.elpd).loo.log_density
+        rows = []
+        for i, m in enumerate(self.models):
+            pmm, behind = m.fit.posterior.pmm, best - m.loo.log_density
+            row = {
+                "name": m.name,
+                "dim": pmm.dim,
+                "field": pmm.field,
+                "basis": str(pmm.basis),
+                "outputs": ", ".join(map(str, pmm.outputs)),
+                "noise": _noise(m.fit),
+                "parameters": m.parameters,
+                "status": m.fit.status,
+                "loo": m.loo.elpd,
+                "loo_se": m.loo.se,
+                "loo_behind": float(behind.sum()),
+                "loo_behind_se": float(np.sqrt(len(behind)) * behind.std(ddof=1)),
+                "p_loo": m.loo.p_loo,
+                "pareto_k_high": len(m.loo.above),
+            }
+            if m.future is not None:
+                row |= {"future": m.future.elpd, "future_se": m.future.se, "future_status": m.future.status}
+            if m.evidence is not None:
+                row |= {"log_evidence": m.evidence.log_z, "log_evidence_se": m.evidence.se}
+                row |= {"evidence_status": m.evidence.status}
+            rows.append(row | {f"weight_{k}": float(w[i]) for k, w in self.weights.items()})
+        return pd.DataFrame(rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What one has to know to read the table, one line each."""
+        found = [
+            "loo scores interpolation: a dimension chosen by it has overconfident bands outside the data"
+        ]
+        for m in self.models:
+            found += [f"{m.name}: {m.fit.status}: {reason}" for reason in m.fit.reasons]
+            if m.fit.defect is not None:
+                found.append(f"{m.name}: its scores are those of the matrices, without the learned defect")
+            if len(m.loo.above):
+                found.append(
+                    f"{m.name}: loo of {len(m.loo.above)} of {len(m.loo.row)} data has Pareto k above"
+                    f" {m.loo.limit:.2f} and is not to be trusted"
+                )
+            if m.future is not None:
+                found += [
+                    f"{m.name}: left-out {r.name}: {r.status}" for r in m.future.refits if r.status != "ok"
+                ]
+                found += [f"{m.name}: not left out: {text}" for text in m.future.skipped]
+            if m.evidence is not None:
+                found += [f"{m.name}: evidence: {reason}" for reason in m.evidence.reasons]
+        return tuple(found)
+
+    def __str__(self):
+        table = self.to_dataframe()
+        joined = lambda a, b, digits=1: [  # noqa: E731
+            f"{x:.{digits}f} ± {s:.{digits}f}" for x, s in zip(table[a], table[b], strict=True)
+        ]
+        shown = table[["name", "dim", "field", "basis", "outputs", "noise", "parameters", "status"]].copy()
+        shown["loo"] = joined("loo", "loo_se")
+        shown["behind"] = joined("loo_behind", "loo_behind_se")
+        for name, digits in {"future": 1, "log_evidence": 2}.items():
+            if name in table:
+                shown[name] = joined(name, f"{name}_se", digits)
+        for name in self.weights:
+            shown[f"w:{name}"] = [f"{w:.2f}" for w in table[f"weight_{name}"]]
+        return "\n".join([shown.to_string(index=False), *(f"  - {note}" for note in self.notes)])
+
+    def predict(
+        self, controls: Any, weights: str | Sequence[float] | None = None, key: jax.Array | int | None = None
+    ) -> Bands:
+        """Bands of the mixture of all models.
+
+        Averaging by LOO does not make bands outside the data honest; see the class.
+
+        Parameters
+        ----------
+        controls : array (N, p)
+        weights : str or array (K,), optional
+            One of :attr:`weights`, or numbers of one's own; ``future`` if not given and there, else ``stacking``.
+        key : PRNG key or int, optional
+            For floor and noise; each fit's own if not given.
+
+        Returns
+        -------
+        Bands
+            Its status is the worst among the models with a weight of 1 % at least, and a doubt of any of them about a
+            point is one of the average; the others are left out.
+
+        Raises
+        ------
+        InputError
+            For unknown or unusable weights, or bad controls.
+        """
+        w = self._weights(weights)
+        key = jax.random.key(key) if isinstance(key, int) else key
+        members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= NOTICEABLE]
+        used, samples = [], {kind: [] for kind in KINDS}
+        for i, (m, _) in enumerate(members):
+            own = None if key is None else jax.random.fold_in(key, i)
+            used.append(m.fit.predict(controls, own))
+            for kind in KINDS:
+                samples[kind].append(m.fit.sample(used[-1].controls, kind, own))
+        # One table of draws needs chains of one length: the longer ones are thinned.
+        length = min(s.shape[1] for s in samples[KINDS[0]])
+        joined = {
+            kind: np.concatenate(
+                [s[:, np.linspace(0, s.shape[1] - 1, length).round().astype(int)] for s in parts]
+            )
+            for kind, parts in samples.items()
+        }
+        chains = np.concatenate([x * m.fit.weights / m.fit.weights.sum() for m, x in members])
+        status = max((b.status for b in used), key=("ok", "suspect", "failed").index)
+        reasons = tuple(f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons)
+        doubts = {
+            name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
+            for name in dict.fromkeys(name for b in used for name in b.doubts)
+        }
+        return bands(
+            members[0][0].fit.posterior,
+            used[0].controls,
+            joined,
+            status,
+            reasons,
+            chains * len(chains) / chains.sum(),
+            doubts,
+        )
+
+    def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
+        if weights is None:
+            weights = "future" if "future" in self.weights else "stacking"
+        if isinstance(weights, str):
+            if weights not in self.weights:
+                raise InputError(f"there are no weights '{weights}'; use one of {', '.join(self.weights)}")
+            return self.weights[weights]
+        w = np.asarray(weights, float)
+        if w.shape != (len(self.models),) or not np.isfinite(w).all() or w.min() < 0 or w.sum() == 0:
+            raise InputError(
+                f"weights of shape {w.shape}: give {len(self.models)} numbers, none negative, not all 0"
+            )
+        return w / w.sum()
+
+
+def compare(
+    fits: Mapping[str, Fit] | Sequence[Fit],
+    key: jax.Array | int,
+    *,
+    evidence: bool = False,
+    check: bool | NestedSampling = False,
+    leave_future_out: bool = False,
+    method: Method | str | None = None,
+    refit: Method | str | None = None,
+    share: float = 0.3,
+) -> Comparison:
+    """Compare fits of the same data.
+
+    The LOO columns score interpolation and nothing else. **Choosing the dimension by LOO makes bands outside the data
+    overconfident**; ``leave_future_out=True`` asks the question that extrapolation asks.
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit, or sequence of Fit
+        Two at least. Without names they are called by dimension, field and basis.
+    key : PRNG key or int
+    evidence : bool
+        Estimate log evidences (seconds to a minute each); see :func:`~bayes_pmm.evidence.log_evidence`.
+    check : bool or NestedSampling
+        Check them by nested sampling (minutes each).
+    leave_future_out : bool
+        Refit each model without its outermost rows, at every end of every control.
+    method : Method or str, optional
+        For these refits; each fit's own sampler with as many chains and draws if not given.
+    refit : Method or str, optional
+        For LOO of the data whose importance weights cannot be trusted; they are only reported if not given.
+    share : float
+        Share of the rows that leave-future-out leaves out at each end.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two fits, or their data differ.
+
+    References
+    ----------
+    Yao, Vehtari, Simpson, Gelman, Using stacking to average Bayesian predictive distributions, Bayesian Analysis 13,
+    917 (2018).
+    """
+    named = dict(fits) if isinstance(fits, Mapping) else _names(list(fits))
+    _check_data(named)
+    key = jax.random.key(key) if isinstance(key, int) else key
+    k_bootstrap, *keys = jax.random.split(key, 1 + len(named))
+    models = []
+    for (name, fit), k in zip(named.items(), keys, strict=True):
+        k_loo, k_future, k_evidence = jax.random.split(k, 3)
+        future = None
+        if leave_future_out:
+            own = method or method_by_name(
+                fit.draws.info["sampler"],
+                fit.draws.info["chains"],
+                fit.draws.info.get("warmup") or None,
+                fit.draws.info["draws"],
+            )
+            future = validation.leave_future_out(fit.posterior, own, k_future, share=share)
+        models.append(
+            Compared(
+                name,
+                fit,
+                loo(fit, refit=refit, key=k_loo),
+                future,
+                log_evidence(fit, k_evidence, check=check) if evidence or check else None,
+            )
+        )
+    return Comparison(tuple(models), _all_weights(models, k_bootstrap))
+
+
+def _names(fits: list[Fit]) -> dict[str, Fit]:
+    """Fits under names made from what tells them apart; a number is added where that is not enough."""
+    named: dict[str, Fit] = {}
+    for fit in fits:
+        pmm = fit.posterior.pmm
+        name = f"dim {pmm.dim} {pmm.field} {pmm.basis}"
+        count = sum(other == name or other.startswith(f"{name} #") for other in named)
+        named[f"{name} #{count + 1}" if count else name] = fit
+    return named
+
+
+def _check_data(named: Mapping[str, Fit]) -> None:
+    if len(named) < 2:
+        raise InputError(f"{len(named)} fits: a comparison needs two at least")
+    (first, fit), *others = named.items()
+    data = fit.posterior.data
+    for name, other in others:
+        theirs = other.posterior.data
+        for what, same in {
+            "names of controls": data.control_names == theirs.control_names,
+            "names of outputs": data.output_names == theirs.output_names,
+            "controls": np.array_equal(data.controls, theirs.controls),
+            "values": np.array_equal(data.values, theirs.values, equal_nan=True),
+            "errors": np.array_equal(data.errors, theirs.errors, equal_nan=True),
+        }.items():
+            if not same:
+                raise InputError(
+                    f"{first} and {name} have other {what}: scores can be compared for the same data only; fit both to"
+                    " the same table"
+                )
+
+
+def _all_weights(models: list[Compared], key: jax.Array) -> dict[str, np.ndarray]:
+    log_density = np.stack([m.loo.log_density for m in models], axis=1)
+    weights = {"stacking": stacking_weights(log_density), "pseudo_bma": _pseudo_bma(log_density, key)}
+    if all(m.future is not None for m in models):
+        each = np.stack([m.future.pointwise.ravel() for m in models], axis=1)
+        # A refit without draws, or an end that one model could not leave out, is no information on the others.
+        each = each[np.isfinite(each).all(axis=1)]
+        if len(each):
+            weights["future"] = stacking_weights(each)
+    if all(m.evidence is not None for m in models):
+        weights["evidence"] = softmax([m.evidence.log_z for m in models])
+    return weights
+
+
+def _pseudo_bma(log_density: np.ndarray, key: jax.Array) -> np.ndarray:
+    """Pseudo-BMA+ weights (K,) from pointwise log densities (M, K): exp of the sum, over bootstrapped data."""
+    M = len(log_density)
+    shares = np.asarray(jax.random.dirichlet(key, np.ones(M), (BOOTSTRAPS,)))
+    z = M * shares @ log_density
+    return np.exp(z - logsumexp(z, axis=1, keepdims=True)).mean(0)
+
+
+def _noise(fit: Fit) -> str:
+    """What the likelihood's width is made of."""
+    known = bool(np.nansum(fit.posterior.data.errors) > 0)
+    parts = (
+        ["known"] * known + ["learned"] * fit.posterior.noise.floor + ["defect"] * (fit.defect is not None)
+    )
+    return " + ".join(parts)

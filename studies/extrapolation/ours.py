@@ -1,0 +1,64 @@
+"""The package's own method on a task."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import bayes_pmm as bp
+from bayes_pmm.basis import parse_basis
+from studies.extrapolation.forecast import Forecast
+
+SAMPLERS = {"auto": bp.Auto, "manifold": bp.Manifold, "nuts": bp.NUTS}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What differs from the package's defaults.
+
+    Parameters
+    ----------
+    dim : int, optional
+        Dimension of the matrices.
+    sampler : {"auto", "manifold", "nuts"}
+    lengths : dict
+        Chains, warm-up and draws of the sampler, as far as given.
+    prior, noise : dict
+        Arguments of :class:`bayes_pmm.Prior` and :class:`bayes_pmm.Noise`.
+    """
+
+    dim: int | None = None
+    sampler: str = "auto"
+    lengths: dict = field(default_factory=dict)
+    prior: dict = field(default_factory=dict)
+    noise: dict = field(default_factory=dict)
+
+
+def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
+    """Bayesian parametric matrix model: latent draws, status, convergence and doubtful points of the fit."""
+    model = bp.PMM(tuple(task.problem.outputs.values()), dim=options.dim, basis=parse_basis(task.basis))
+    posterior = bp.Posterior(task.data, model, bp.Prior(**options.prior), bp.Noise(**options.noise))
+    method = SAMPLERS[options.sampler](**options.lengths)
+    fit = bp.fit(posterior, method, key=int(rng.integers(2**31)), controls=task.controls)
+    bands = fit.predict(task.controls)
+    draws = fit.sample(task.controls)
+    info, diagnosis = fit.draws.info, fit.diagnosis
+    floor = fit.draws.sites.get("floor")
+    about = {
+        "dim": model.dim,
+        "status": bands.status,
+        "reasons": list(bands.reasons),
+        "rhat": diagnosis.max_rhat,
+        "ess": diagnosis.min_ess,
+        "sampler": info["sampler"],
+        "sampling_seconds": info["seconds"],
+    }
+    if floor is not None:
+        unit = np.asarray(posterior.scaling.spread)
+        about["floor"] = (np.median(floor.reshape(-1, len(unit)), axis=0) / unit).tolist()
+    return Forecast(
+        draws.reshape(-1, *draws.shape[2:]),
+        about,
+        np.repeat(fit.weights, draws.shape[1]),
+        bands.doubtful,
+        bands.doubts,
+    )

@@ -1,0 +1,203 @@
+"""Comparing models: the table, weights, averaged predictions, the command line, and bad input."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from crossing import crossing, walked
+from line import Exact, line, predictive
+from scipy.special import softmax
+
+from bayes_pmm import cli
+from bayes_pmm.compare import Compared, Comparison, compare
+from bayes_pmm.errors import InputError
+from bayes_pmm.fit import fit
+
+
+@pytest.fixture(scope="module")
+def curved():
+    """A 1x1 matrix, which cannot bend, and a 2x2 one, for a curved level."""
+    return {
+        "flat": fit(crossing(1), Exact(500), key=0),
+        "bent": walked(),
+    }
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """The right prior of a straight line, and one that hardly lets it have a slope."""
+    posterior = line()
+    flat = replace(posterior, prior=replace(posterior.prior, shift_sd=0.05, scale_median=0.05))
+    return {"free": fit(posterior, Exact(1000), key=0), "stiff": fit(flat, Exact(1000), key=1)}
+
+
+@pytest.fixture(scope="module")
+def compared(curved):
+    return compare(curved, 0, evidence=True)
+
+
+def test_table_has_one_row_per_model(compared, curved):
+    table = compared.to_dataframe().set_index("name")
+    assert list(table.index) == ["flat", "bent"]
+    assert list(table["dim"]) == [1, 2]
+    assert list(table["parameters"]) == [2, 5]
+    assert set(table["noise"]) == {"known"}
+    assert set(table["outputs"]) == {"E0"}
+    assert list(table["status"]) == [f.status for f in curved.values()]
+    best = table["loo"].idxmax()
+    assert best == "bent"
+    assert table.loc[best, "loo_behind"] == 0
+    assert table.loc["flat", "loo_behind"] == pytest.approx(
+        table.loc["bent", "loo"] - table.loc["flat", "loo"]
+    )
+    for name in ("stacking", "pseudo_bma", "evidence"):
+        assert table[f"weight_{name}"].sum() == pytest.approx(1)
+        assert table.loc["bent", f"weight_{name}"] > 0.99
+    np.testing.assert_allclose(table["weight_evidence"], softmax(table["log_evidence"]))
+    text = str(compared)
+    assert "scores interpolation" in text
+    assert "w:stacking" in text
+    assert text.index("flat") < text.index("bent")
+
+
+def test_one_good_model_is_predicted_alone(compared, curved):
+    at = np.linspace(-3, 3, 5)[:, None]
+    alone, mixed = curved["bent"].predict(at, jax.random.key(5)), compared.predict(at, "stacking")
+    assert mixed.status == alone.status
+    # The same draws with other noise: the latent kind has none here.
+    np.testing.assert_allclose(mixed.mean["latent"], alone.mean["latent"])
+    np.testing.assert_allclose(mixed.quantiles["latent"], alone.quantiles["latent"])
+
+
+def test_average_of_two_has_the_moments_of_the_mixture(lines):
+    found = compare(lines, 0)
+    at = np.array([[0.5], [4.0]])
+    w = np.array([0.3, 0.7])
+    mixed = found.predict(at, w * 10, key=3)
+    laws = [predictive(f.posterior, at, np.zeros((2, 1))) for f in lines.values()]
+    mean = sum(x * law.mean() for x, law in zip(w, laws, strict=True))
+    second = sum(x * (law.var() + law.mean() ** 2) for x, law in zip(w, laws, strict=True))
+    sd = np.sqrt(second - mean**2)
+    assert np.all(np.abs(mixed.mean["latent"][:, 0] - mean) < 4 * sd / np.sqrt(2000))
+    assert np.all(np.abs(mixed.sd["latent"][:, 0] / sd - 1) < 0.1)
+    below = sum(x * law.cdf(mixed.quantiles["latent"][1, :, 0]) for x, law in zip(w, laws, strict=True))
+    assert np.all(np.abs(below - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000))
+
+
+def test_status_is_the_worst_of_those_that_count(lines):
+    free, stiff = lines.values()
+    broken = replace(
+        stiff, draws=replace(stiff.draws, sites={k: v[:, :60] for k, v in stiff.draws.sites.items()})
+    )
+    models = tuple(Compared(name, f, None) for name, f in {"free": free, "short": broken}.items())
+    found = Comparison(models, {"stacking": np.array([0.995, 0.005]), "pseudo_bma": np.array([0.9, 0.1])})
+    at = np.array([[0.5]])
+    assert found.predict(at).status == "ok"
+    mixed = found.predict(at, "pseudo_bma")
+    assert mixed.status == broken.predict(at).status != "ok"
+    assert all(r.startswith("short: ") for r in mixed.reasons)
+
+
+def test_leave_future_out_weights(lines):
+    found = compare(lines, 0, leave_future_out=True, method=Exact(500))
+    table = found.to_dataframe().set_index("name")
+    assert table.loc["free", "future"] > table.loc["stiff", "future"]
+    assert table.loc["free", "weight_future"] > 0.5
+    assert found.weights["future"].sum() == pytest.approx(1)
+    future = [m.future.pointwise for m in found.models]
+    # Both models were asked for the same data.
+    np.testing.assert_array_equal(*(np.isfinite(x) for x in future))
+    assert found.predict(np.array([[3.0]])).mean["latent"][0, 0] == pytest.approx(
+        found.predict(np.array([[3.0]]), "future").mean["latent"][0, 0]
+    )
+
+
+def test_names_are_made_and_never_lost(lines):
+    found = compare(list(lines.values()), 0)
+    assert [m.name for m in found.models] == ["dim 1 real affine", "dim 1 real affine #2"]
+
+
+def test_bad_input(lines, curved, compared):
+    with pytest.raises(InputError, match="1 fits: a comparison needs two"):
+        compare({"one": lines["free"]}, 0)
+    with pytest.raises(InputError, match="free and bent have other controls"):
+        compare({"free": lines["free"], "bent": curved["bent"]}, 0)
+    longer = fit(line(outlier=1.0), Exact(200), key=0)
+    with pytest.raises(InputError, match="other values"):
+        compare({"a": lines["free"], "b": longer}, 0)
+    with pytest.raises(InputError, match="no weights 'future'"):
+        compared.predict(np.array([[0.0]]), "future")
+    for wrong in ([1.0], [-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0]):
+        with pytest.raises(InputError, match="give 2 numbers"):
+            compared.predict(np.array([[0.0]]), wrong)
+
+
+@pytest.fixture(scope="module")
+def runs(lines, curved, tmp_path_factory):
+    """Folders with saved fits: two lines on the same data, and one on other data."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, done in {**lines, "other": curved["flat"]}.items():
+        (folder / name).mkdir()
+        done.save(folder / name / "posterior.nc")
+        (folder / name / "options.json").write_text(json.dumps({"options": {}, "rest": [[3.0]]}))
+    return folder
+
+
+def run(capsys, *arguments):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return done.value.code, captured.out, captured.err
+
+
+def test_command_line(runs, capsys):
+    a, b = runs / "free", runs / "stiff"
+    options = [
+        "--evidence",
+        "--csv",
+        runs / "t.csv",
+        "--at",
+        "rest",
+        "--out",
+        runs / "bands.csv",
+        "--weights",
+        "evidence",
+    ]
+    code, out, _ = run(capsys, "compare", a, b, *options)
+    assert code == 0
+    assert "log_evidence" in out
+    assert "scores interpolation" in out
+    rows = (runs / "t.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert rows[0].startswith("name,dim,field,basis,outputs,noise,parameters,status,loo,loo_se")
+    assert (runs / "bands.csv").read_text().splitlines()[1].startswith("3.0,E0,latent,")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["free"], "a comparison needs two"),
+        (["free", "free"], "given twice"),
+        (["free", "missing"], "no such file"),
+        (["free", "other"], "same data only"),
+        (["free", "stiff", "--at", "g=0:1:3"], "belong together"),
+        (["free", "stiff", "--weights", "evidence"], "--weights is for averaged"),
+        (
+            ["free", "stiff", "--at", "g=1", "--out", "x.csv", "--weights", "future"],
+            "needs --leave-future-out",
+        ),
+        (["free", "stiff", "--csv", "free"], "exists already"),
+        ([], "Missing argument"),
+    ],
+)
+def test_bad_command_lines_are_one_clear_line(runs, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(runs)
+    before = sorted(p.name for p in runs.iterdir())
+    code, _, err = run(capsys, "compare", *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(p.name for p in runs.iterdir()) == before
