@@ -32,11 +32,15 @@ def distances(data: Dataset, controls: np.ndarray) -> np.ndarray:
     """
     result = np.zeros((len(controls), data.n_outputs))
     everywhere = np.ptp(data.controls, axis=0)
+    done: dict[bytes, np.ndarray] = {}
     for q in range(data.n_outputs):
-        trained = data.controls[data.mask[:, q]]
-        width = np.ptp(trained, axis=0)
-        width = np.where(width > 0, width, everywhere)
-        result[:, q] = distance_to_hull(trained / width, controls / width)
+        rows = data.mask[:, q]
+        if rows.tobytes() not in done:
+            trained = data.controls[rows]
+            width = np.ptp(trained, axis=0)
+            width = np.where(width > 0, width, everywhere)
+            done[rows.tobytes()] = distance_to_hull(trained / width, controls / width)
+        result[:, q] = done[rows.tobytes()]
     return result
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bayes_pmm import cli, problems
+from bayes_pmm.doubts import DOUBTS
 
 QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
 
@@ -76,11 +77,14 @@ def test_run_folder_holds_the_contract(finished):
         "q75",
         "q95",
         "extrapolated",
+        "doubts",
     ]
     assert len(rows) == 7 * 2 * 2
     assert {r["kind"] for r in rows} == {"latent", "predictive"}
     assert {r["output"] for r in rows} == {"E0", "E1"}
     assert all((r["extrapolated"] == "true") == (float(r["c"]) > 1.5) for r in rows)
+    assert all(set(r["doubts"].split()) <= set(DOUBTS) for r in rows)
+    assert all(r["doubts"] == "" for r in rows if r["extrapolated"] == "false")
     for r in rows:
         quantiles = [float(r[k]) for k in ("q05", "q25", "q50", "q75", "q95")]
         assert quantiles == sorted(quantiles)

@@ -6,6 +6,7 @@ import numpy as np
 
 import bayes_pmm as bp
 from bayes_pmm.basis import parse_basis
+from bayes_pmm.scaling import fit_scaling
 from studies.extrapolation.forecast import Forecast
 
 SAMPLERS = {"auto": bp.Auto, "manifold": bp.Manifold, "nuts": bp.NUTS}
@@ -24,6 +25,10 @@ class Options:
         Chains, warm-up and draws of the sampler, as far as given.
     prior, noise : dict
         Arguments of :class:`bayes_pmm.Prior` and :class:`bayes_pmm.Noise`.
+    defect : bool
+        Learn a defect from left-out rows, with the same sampler.
+    reference : float, optional
+        c_ref as a share of the training range of every control; the mean of the training controls if not given.
     """
 
     dim: int | None = None
@@ -31,14 +36,23 @@ class Options:
     lengths: dict = field(default_factory=dict)
     prior: dict = field(default_factory=dict)
     noise: dict = field(default_factory=dict)
+    defect: bool = False
+    reference: float | None = None
 
 
 def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
     """Bayesian parametric matrix model: latent draws, status, convergence and doubtful points of the fit."""
     model = bp.PMM(tuple(task.problem.outputs.values()), dim=options.dim, basis=parse_basis(task.basis))
-    posterior = bp.Posterior(task.data, model, bp.Prior(**options.prior), bp.Noise(**options.noise))
+    scaling = None
+    if options.reference is not None:
+        low, high = task.data.controls.min(axis=0), task.data.controls.max(axis=0)
+        scaling = fit_scaling(task.data, model.outputs, model.basis, low + options.reference * (high - low))
+    prior, noise = bp.Prior(**options.prior), bp.Noise(**options.noise)
+    posterior = bp.Posterior(task.data, model, prior, noise, scaling)
     method = SAMPLERS[options.sampler](**options.lengths)
     fit = bp.fit(posterior, method, key=int(rng.integers(2**31)), controls=task.controls)
+    if options.defect:
+        fit = bp.with_defect(fit, bp.learn_defect(posterior, method, int(rng.integers(2**31))))
     bands = fit.predict(task.controls)
     draws = fit.sample(task.controls)
     info, diagnosis = fit.draws.info, fit.diagnosis
@@ -52,6 +66,8 @@ def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
         "sampler": info["sampler"],
         "sampling_seconds": info["seconds"],
     }
+    if fit.defect is not None:
+        about["defect"] = fit.defect.scale
     if floor is not None:
         unit = np.asarray(posterior.scaling.spread)
         about["floor"] = (np.median(floor.reshape(-1, len(unit)), axis=0) / unit).tolist()

@@ -2,10 +2,11 @@
 
     python -m studies.extrapolation.prior_predictive [--hamiltonians 3] [--prior scale_median=2.0]
 
-For each family: where the exact values stand among draws of the prior. ``variation`` is the standard deviation of an output
-over the training controls, ``bend`` the root mean square of its departure from linear in the basis; both as the share of
-prior draws below the exact value, averaged over outputs and Hamiltonians (0.5 in the ideal case, far from 0 and 1 in a
-usable one). ``inside`` and ``outside``: coverage of exact values by the prior's own 90 % band, and its width in spreads.
+For each family: where the exact values stand among draws of the prior. ``variation`` is the standard deviation of an
+output over the training controls, ``bend`` the root mean square of its departure from linear in the basis; both as the
+share of prior draws below the exact value, averaged over outputs and Hamiltonians (0.5 in the ideal case, far from 0
+and 1 in a usable one). ``inside`` and ``outside``: coverage of exact values by the prior's own 90 % band, and its width
+in spreads.
 """
 
 import argparse
@@ -65,7 +66,10 @@ def main() -> None:
         if columns is None:
             columns = list(found[0])
             print(f"| family | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}")
-        print(f"| {family} | {' | '.join(f'{np.mean([f[c] for f in found]):.2f}' for c in columns)} |", flush=True)
+        print(
+            f"| {family} | {' | '.join(f'{np.mean([f[c] for f in found]):.2f}' for c in columns)} |",
+            flush=True,
+        )
         jax.clear_caches()
 
 

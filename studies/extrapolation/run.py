@@ -148,6 +148,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         add(f"--{name}", type=int)
     add("--prior", nargs="*", default=[], metavar="NAME=VALUE")
     add("--noise-model", nargs="*", default=[], metavar="NAME=VALUE")
+    add("--defect", action="store_true", help="learn a defect from left-out rows and widen the bands by it")
+    add(
+        "--reference", type=float, help="c_ref as a share of the training range, for priors that depend on it"
+    )
     args = parser.parse_args(arguments)
     if args.label in PEERS:
         parser.error(f"--label {args.label} is a peer's name; use another")
@@ -178,10 +182,18 @@ def main(arguments: list[str] | None = None) -> None:
         print("\n".join(names))
         return
     lengths = {k: getattr(args, k) for k in ("chains", "warmup", "draws") if getattr(args, k) is not None}
-    options = Options(args.dim, args.sampler, lengths, _pairs(args.prior), _pairs(args.noise_model))
+    options = Options(
+        args.dim,
+        args.sampler,
+        lengths,
+        _pairs(args.prior),
+        _pairs(args.noise_model),
+        args.defect,
+        args.reference,
+    )
     have = lines.read(args.out)
     if any(
-        row.get("options", asdict(options)) != asdict(options)
+        "options" in row and Options(**row["options"]) != options
         for (_, m), row in have.items()
         if m == args.label
     ):
