@@ -63,9 +63,9 @@ class Prior:
         tests.
     """
 
-    scale_median: float = 1.0
+    scale_median: float = 2.0
     scale_spread: float = 1.0
-    secondary_median: float = 1.0
+    secondary_median: float = 2.0
     secondary_spread: float = 1.0
     shift_sd: float = 3.0
     couplings: str = "ensemble"
