@@ -157,6 +157,11 @@ def demo(out: Path | None, seed: int) -> int:
     type=float,
     help="Scale of the learned noise floor in units of the output's spread; 0: no floor.",
 )
+@click.option(
+    "--defect",
+    is_flag=True,
+    help="Learn a defect from two more refits per control, and widen the bands outside the data by it.",
+)
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
 @click.option("--chains", default=4, show_default=True)
 @click.option(
@@ -172,8 +177,8 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
-def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, sampler, chains, warmup, draws, at,
-        seed, strict, resume, out) -> int:  # fmt: skip
+def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, sampler, chains, warmup,
+        draws, at, seed, strict, resume, out) -> int:  # fmt: skip
     """Fit a table of levels and predict bands."""
     names, expressions = parse_outputs_option(outputs)
     control_names = _split(controls, "--controls")
@@ -199,6 +204,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         "noise": repr(noise),
         "method": repr(method),
         "seed": seed,
+        "defect": defect or None,
     }
     if check_folder(out, options, resume):
         facts = finished_summary(out)
@@ -212,7 +218,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         click.echo(
             "note: with levels only and one affine control a complex field adds a prior and nothing else"
         )
-    done, bands = execute(posterior, method, seed, out, options, new, rest)
+    done, bands = execute(posterior, method, seed, out, options, new, rest, defect=defect)
     return _finish(done, bands, out, strict)
 
 

@@ -46,7 +46,8 @@ class Fit:
     controls : array (P, p) or None
         Prediction controls given to :func:`fit`.
     defect : Defect, optional
-        Learned from left-out rows (:func:`~bayes_pmm.defect_learning.learn_defect`); it widens the bands outside the data.
+        Learned from left-out rows (:func:`~bayes_pmm.defect_learning.learn_defect`); it widens the bands outside the
+        data.
     """
 
     posterior: Posterior

@@ -10,9 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from bayes_pmm.data import Dataset
+from bayes_pmm.defect_learning import learn_defect, with_defect
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, fit
 from bayes_pmm.inference.protocol import Method
@@ -89,8 +91,12 @@ def execute(
     controls: np.ndarray | None = None,
     rest: np.ndarray | None = None,
     exact: np.ndarray | None = None,
+    defect: bool = False,
 ) -> tuple[Fit, Bands | None]:
     """Run a fit in its folder and write everything that belongs there; ``summary.json`` last.
+
+    With ``defect`` a defect is learned from refits without the outermost rows; these keep no checkpoints, so a run that
+    is interrupted there makes them again.
 
     Raises
     ------
@@ -114,6 +120,8 @@ def execute(
             # Nothing was drawn: leave no empty run behind.
             shutil.rmtree(folder)
         raise
+    if defect:
+        done = with_defect(done, learn_defect(posterior, method, jax.random.fold_in(jax.random.key(seed), 1)))
     bands = None if controls is None else done.predict(controls)
     # What a run that was killed while writing had already written is the same and is made again.
     for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):

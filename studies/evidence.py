@@ -39,10 +39,8 @@ def main():
             found = bp.nested_log_evidence(fit.posterior, 0)
             nested = f"{found.log_z:.1f} ± {found.se:.1f}"
         parameters = cells["bridge"][0].parameters
-        print(
-            f"| {n} | {parameters} | {fit.status} | {shown['bridge']} | {shown['importance']} | {effective} | {nested} |",
-            flush=True,
-        )
+        line = (n, parameters, fit.status, shown["bridge"], shown["importance"], effective, nested)
+        print(f"| {' | '.join(map(str, line))} |", flush=True)
 
 
 if __name__ == "__main__":

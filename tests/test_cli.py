@@ -13,6 +13,7 @@ import pytest
 
 from bayes_pmm import cli, problems
 from bayes_pmm.doubts import DOUBTS
+from bayes_pmm.fit import load
 
 QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
 
@@ -94,6 +95,18 @@ def test_run_folder_holds_the_contract(finished):
         if r["kind"] == "latent" and r["output"] == "E0":
             # known errors of 0.01 belong to the measurement, not to the latent band
             assert predictive[r["c"], "E0"] > float(r["sd"])
+
+
+def test_a_defect_is_learned_kept_and_part_of_the_options(levels, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", folder]
+    code, out, err = run(capsys, *options, "--defect", "--sampler", "nuts")
+    assert code == 0, err
+    assert "defect outside the data" in out
+    assert load(folder).defect is not None
+    code, _, err = run(capsys, *options, "--sampler", "nuts", "--resume")
+    assert code == 2
+    assert "was run with other defect" in err
 
 
 def test_summary_has_the_keys(finished):
