@@ -7,8 +7,11 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     Outputs of M(c) are linear in φ(c) as long as the levels do not interact. If none of them departs from linear in the
     training data by more than the noise, the data know nothing about couplings, and a level that comes down further out
     would be a surprise.
+``wide``
+    The band's standard deviation is a large part of what the training data vary: they say little here, and the prior
+    of what they have not shown decides.
 ``far``
-    The distance from the data exceeds their own range.
+    The distance from the data exceeds their own range twice.
 ``prior``
     Another prior scale would move the band: the derivative of its mean with respect to the log of the scales'
     prior median, in units of its own width.
@@ -35,7 +38,8 @@ __all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity"]
 
 DOUBTS: Mapping[str, str] = {
     "uncurved": "the training data show no interaction of levels beyond the noise",
-    "far": "further from the data than their own range",
+    "wide": "the band is as wide as a large part of the data's variation, so the prior decides",
+    "far": "further from the data than twice their own range",
     "prior": "another prior scale would move the band",
     "chains": "the chains disagree here",
     "defect": "what the model cannot represent dominates the band",
@@ -46,7 +50,8 @@ DOUBTS: Mapping[str, str] = {
 @dataclass(frozen=True)
 class _Limits:
     curvature: float = 1.5
-    distance: float = 1.0
+    width: float = 0.4
+    distance: float = 2.0
     prior: float = 0.5
     rhat: float = 1.1
     floor: float = 3.0
@@ -97,6 +102,7 @@ def find_doubts(
         floor = np.median(draws.sites["floor"], axis=(0, 1))
         floor_excess = (data.rms_errors > 0) & (floor > limits.floor * data.rms_errors)
     large = np.broadcast_to(floor_excess, outside.shape)
+    other = np.zeros_like(model_sd)
     if defect is not None:
         other = _deviation(defect, w)
         large = large | (other**2 > limits.defect * (other**2 + model_sd**2))
@@ -105,6 +111,7 @@ def find_doubts(
     bent = np.nanmax(curvature(posterior, draws, training, weights))
     found = {
         "uncurved": np.full(outside.shape, bent < limits.curvature),
+        "wide": np.hypot(model_sd, other) > limits.width * _variation(posterior),
         "far": distances(data, controls) > limits.distance,
         "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) > limits.prior,
         "chains": (rhat > limits.rhat) & (np.ptp(outputs, axis=(0, 1)) > 0),
@@ -162,6 +169,16 @@ def prior_sensitivity(
     covariance = np.tensordot(w * (lever - w @ lever), centred, axes=1)
     sd = _deviation(outputs, w)
     return np.divide(covariance, sd, out=np.zeros_like(sd), where=sd > 0)
+
+
+def _variation(posterior: Posterior) -> np.ndarray:
+    """What the training data vary, (Q,): levels together, since they share one unit; every other output by itself."""
+    scaling = posterior.scaling
+    return np.where(
+        [o.kind == "level" for o in posterior.pmm.outputs],
+        np.asarray(scaling.scale),
+        np.asarray(scaling.spread),
+    )
 
 
 def _deviation(draws: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.inference.start import AnnealedStarts
 
 C = np.linspace(-1.0, 1.0, 9)[:, None]
-BEYOND = np.array([[0.5], [1.2], [2.9], [3.5]])
+BEYOND = np.array([[0.5], [1.2], [4.9], [5.5]])
 
 
 def crossing(gap, floor=True):
@@ -129,7 +129,7 @@ def test_prior_sensitivity_is_the_derivative_of_reweighted_means(bent):
 
 
 def test_fixed_scales_have_no_sensitivity_and_a_straight_line_is_uncurved():
-    fit = bp.fit(line(), Exact(100), key=0)
+    fit = bp.fit(line(size=0.05), Exact(100), key=0)
     bands = fit.predict(np.array([[1.0], [3.0]]))
     assert not bands.doubts["prior"].any()
     np.testing.assert_array_equal(bands.doubts["uncurved"][:, 0], [False, True])
@@ -138,3 +138,11 @@ def test_fixed_scales_have_no_sensitivity_and_a_straight_line_is_uncurved():
     assert bands.doubt_lines[0].startswith("1 of 1 extrapolated")
     table = bands.to_dataframe()
     assert list(table["doubts"]) == ["", "", "uncurved", "uncurved"]
+
+
+def test_a_band_as_wide_as_the_data_vary_is_doubted():
+    for size, expected in ((0.05, False), (0.6, True)):
+        posterior = line(size=size)
+        bands = bp.fit(posterior, Exact(500), key=0).predict(np.array([[1.0], [3.0]]))
+        assert (bands.sd["latent"][1, 0] > 0.4 * posterior.scaling.scale[0]) == expected
+        np.testing.assert_array_equal(bands.doubts["wide"][:, 0], [False, expected])

@@ -192,7 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.reference,
     )
     have = lines.read(args.out)
-    if any(
+    if args.label in args.methods and any(
         "options" in row and Options(**row["options"]) != options
         for (_, m), row in have.items()
         if m == args.label
