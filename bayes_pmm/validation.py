@@ -66,7 +66,7 @@ class LeftOut:
     value : array (M,)
     log_density : array (M,)
         Log predictive density, in log of 1/unit of the output. It is too low where the value lies so far out that
-        only few draws come near, from |z| = 6 on or so. NaN where the refit found no draws.
+        only few draws come near, from ``|z| = 6`` on or so. NaN where the refit found no draws.
     pit : array (M,)
     z : array (M,)
         Value minus predictive mean, in predictive standard deviations.

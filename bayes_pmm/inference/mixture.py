@@ -1,7 +1,7 @@
 r"""A Student-t mixture fitted to draws and made symmetric under the discrete gauge: a density near the posterior.
 
 In the unconstrained coordinates x the discrete gauge acts by signs, x → s_g ∘ x: the real field flips off-diagonal
-elements, the complex one imaginary parts. The posterior has the same density at all |G| images. So has
+elements, the complex one imaginary parts. The posterior has the same density at all images, :math:`|G|` of them. So has
 
 .. math:: q(x) = \frac{1}{|G|} \sum_{g} \sum_k w_k \, t_ν(s_g ∘ x;\, m_k, C_k),
 

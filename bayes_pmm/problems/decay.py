@@ -50,7 +50,7 @@ def discrete_state(
 def survival(
     matrices: Sequence[np.ndarray], state: np.ndarray, controls: np.ndarray, times: np.ndarray
 ) -> np.ndarray:
-    """Return |⟨ψ0|e^{-i M(c) t}|ψ0⟩|², the probability to find the state again, with ħ = 1.
+    """Return the probability ``|⟨ψ0|e^{-i M(c) t}|ψ0⟩|²`` to find the state again, with ħ = 1.
 
     Parameters
     ----------
