@@ -74,7 +74,15 @@ class Posterior:
             self.pmm.basis.n_terms(self.data.n_controls),
             len(self.pmm.operators),
             seen=seen,
+            terms_unit=self._terms_unit,
         )
+
+    @property
+    def _terms_unit(self) -> jax.Array | float:
+        # Without a constant no matrix stands apart from those of the terms.
+        if self.prior.terms_unit == "spread" or not self.pmm.basis.has_constant:
+            return 1.0
+        return jnp.asarray(self.scaling.variation)[0]
 
     @property
     def training(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ K counts primary and then secondary matrices, m = n(n−1)/2.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,10 @@ class Prior:
         problems and missed on others (``studies/extrapolation``).
     secondary_median, secondary_spread : float
         The same for secondary matrices.
+    terms_unit : {"spread", "variation"}
+        Unit of the scale median of matrices that multiply a term other than the constant: the spread of all levels
+        together, as for the constant's matrix, or how much the levels vary along the controls. They differ where levels
+        far apart hardly move.
     shift_sd : float
         Standard deviation of the multiple of the identity, √v.
     couplings : {"ensemble", "decaying", "horseshoe"}
@@ -67,6 +72,7 @@ class Prior:
     scale_spread: float = 1.0
     secondary_median: float = 2.0
     secondary_spread: float = 1.0
+    terms_unit: str = "spread"
     shift_sd: float = 3.0
     couplings: str = "ensemble"
     slab: float = 2.0
@@ -75,6 +81,8 @@ class Prior:
     def __post_init__(self):
         if min(self.scale_median, self.secondary_median, self.shift_sd, self.slab) <= 0:
             raise InputError("prior: scale_median, secondary_median, shift_sd and slab must be positive")
+        if self.terms_unit not in ("spread", "variation"):
+            raise InputError(f"prior: terms_unit '{self.terms_unit}' is unknown; use 'spread' or 'variation'")
         if self.couplings not in COUPLINGS:
             raise InputError(
                 f"prior: couplings '{self.couplings}' is unknown; use one of {', '.join(COUPLINGS)}"
@@ -147,6 +155,8 @@ class MatrixPrior:
     n_primary, n_secondary : int
     seen : tuple of int
         Indices of the levels that the outputs use; the first one is the anchor.
+    terms_unit : float or array ()
+        Factor on the scale medians of all primary matrices but the first.
     """
 
     prior: Prior
@@ -155,6 +165,7 @@ class MatrixPrior:
     n_primary: int
     n_secondary: int = 0
     seen: tuple[int, ...] = (0,)
+    terms_unit: Any = 1.0
 
     def __post_init__(self):
         if self.prior.couplings != "ensemble" and (self.field != "real" or self.prior.gauge != "reference"):
@@ -180,13 +191,16 @@ class MatrixPrior:
         """Number K of primary and secondary matrices."""
         return self.n_primary + self.n_secondary
 
-    def hyperparameters(self) -> tuple[np.ndarray, np.ndarray]:
-        """Medians (K,) and log-normal spreads (K,) of the scales."""
+    def hyperparameters(self) -> tuple[Any, np.ndarray]:
+        """Medians (K,) and log-normal spreads (K,) of the scales; the medians are traced if their unit is."""
         repeats = [self.n_primary, self.n_secondary]
         p = self.prior
         medians = np.repeat([p.scale_median, p.secondary_median], repeats)
         spreads = np.repeat([p.scale_spread, p.secondary_spread], repeats)
-        return medians, spreads
+        if p.terms_unit == "spread":
+            return medians, spreads
+        is_term = (np.arange(len(medians)) > 0) & (np.arange(len(medians)) < self.n_primary)
+        return medians * jnp.where(is_term, self.terms_unit, 1.0), spreads
 
     def sample_scale(self) -> jax.Array:
         """NumPyro site ``scale`` (K,); fixed scales are no sites."""

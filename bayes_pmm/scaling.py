@@ -32,6 +32,9 @@ class Scaling:
         Per output: user = shift + scale · model.
     spread : tuple (Q,)
         Standard deviation of each output's data, the unit of its noise floor.
+    variation : tuple (1,)
+        How much the levels and their differences vary along the controls: root mean square of their own standard
+        deviations, in the model's units; 1 where there is a single level.
     """
 
     control_reference: tuple[float, ...]
@@ -41,6 +44,7 @@ class Scaling:
     shift: tuple[float, ...]
     scale: tuple[float, ...]
     spread: tuple[float, ...]
+    variation: tuple[float, ...] = (1.0,)
 
     def coefficients(self, basis: Basis, controls: jax.Array) -> jax.Array:
         """Coefficients φ (N, L) of the primary matrices at controls (N, p) in the user's units."""
@@ -112,7 +116,12 @@ def fit_scaling(
         )
     shift, scale = _output_units(data, outputs, basis.has_constant)
     spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])
-    return Scaling(*(tuple(map(float, v)) for v in (reference, width, phi_ref, size, shift, scale, spread)))
+    spectral = [q for q, o in enumerate(outputs) if o.kind in ("level", "difference")]
+    own = [np.nanstd(data.values[:, q]) / scale[q] for q in spectral]
+    # Levels that do not vary at all leave the unit open.
+    variation = [max(float(np.sqrt(np.mean(np.square(own)))), 1e-6) if own else 1.0]
+    parts = (reference, width, phi_ref, size, shift, scale, spread, variation)
+    return Scaling(*(tuple(map(float, v)) for v in parts))
 
 
 def _mapped(basis, c, reference, width):

@@ -9,8 +9,14 @@ from numpyro.infer.util import log_density
 from scipy import integrate, stats
 
 from bayes_pmm import gauge, hermitian
+from bayes_pmm.basis import Affine
+from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
+from bayes_pmm.model import PMM
+from bayes_pmm.outputs import as_outputs
+from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import GapEnsemble, MatrixPrior, Modulus, Prior
+from bayes_pmm.scaling import Scaling, fit_scaling
 
 fields = pytest.mark.parametrize("field", hermitian.FIELDS)
 SHAPES = [(1, 1, 0), (1, 2, 1), (2, 1, 0), (2, 2, 0), (2, 2, 1), (3, 1, 1), (3, 3, 1), (5, 2, 0), (5, 2, 2)]
@@ -290,3 +296,46 @@ class TestShrunkCouplings:
             MatrixPrior(Prior(couplings="horseshoe", gauge="none"), 3, "real", 2)
         with pytest.raises(InputError, match="'sparse' is unknown"):
             Prior(couplings="sparse")
+
+
+class TestUnitOfTheTerms:
+    """Scales of matrices that multiply a control, in units of how much the levels vary along it."""
+
+    @staticmethod
+    def data():
+        c = np.linspace(0.0, 1.0, 6)[:, None]
+        return Dataset(c, np.concatenate([0.1 * c, 5.0 + 0.2 * c], axis=1), None, ("c",), ("E0", "E1"))
+
+    def test_variation_is_that_of_each_level_in_units_of_all(self):
+        data = self.data()
+        scaling = fit_scaling(data, as_outputs(["E0", "E1"]), Affine())
+        within = np.sqrt(np.mean(data.values.var(axis=0)))
+        assert scaling.variation[0] == pytest.approx(within / data.values.std(), rel=1e-12)
+        stored = scaling.to_dict()
+        assert Scaling.from_dict(stored) == scaling
+        del stored["variation"]  # a fit of an earlier version
+        assert Scaling.from_dict(stored).variation == (1.0,)
+
+    def test_only_medians_of_terms_change(self):
+        data = self.data()
+        posteriors = {
+            unit: Posterior(data, PMM(["E0", "E1"], dim=3), Prior(terms_unit=unit))
+            for unit in ("spread", "variation")
+        }
+        ratio = posteriors["spread"].scaling.variation[0]
+        medians = {k: np.asarray(p.matrix_prior.hyperparameters()[0]) for k, p in posteriors.items()}
+        np.testing.assert_allclose(medians["variation"] / medians["spread"], [1.0, ratio], rtol=1e-12)
+        z = posteriors["spread"].unconstrain(posteriors["spread"].prior_sites(jax.random.key(0)))
+        found = [float(jax.jit(p.log_prior)(z)) for p in (posteriors["variation"], posteriors["spread"])]
+        tau = np.exp(z["scale"][1])
+        density = lambda m: stats.lognorm(1.0, scale=m).logpdf(tau)  # noqa: E731
+        expected = density(medians["variation"][1]) - density(medians["spread"][1])
+        assert found[0] - found[1] == pytest.approx(expected, rel=1e-9)
+        # The same where the data are arguments of a compiled function.
+        p = posteriors["variation"]
+        traced = jax.jit(lambda a, z: p.with_arrays(a).log_prior(z))(jax.tree.map(jnp.asarray, p.arrays), z)
+        assert float(traced) == pytest.approx(found[0], rel=1e-12)
+
+    def test_an_unknown_unit_is_refused(self):
+        with pytest.raises(InputError, match="terms_unit 'gap' is unknown"):
+            Prior(terms_unit="gap")

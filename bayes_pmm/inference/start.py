@@ -140,7 +140,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     n, K, field = prior.n, prior.n_matrices, prior.field
     size = hermitian.size(n, field)
     rows, cols = np.nonzero(posterior.data.mask)
-    medians, spreads = prior.hyperparameters()
+    _, spreads = prior.hyperparameters()
 
     def matrices(x, scale):
         s = jnp.sqrt(gauge.ensemble_variance(scale, field))
@@ -164,6 +164,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
 
     def one(key, path, arrays):
         k1, k2 = jax.random.split(key)
+        medians, _ = posterior.with_arrays(arrays).matrix_prior.hyperparameters()
         scale = jnp.asarray(medians) * jnp.exp(jnp.asarray(spreads) * jax.random.normal(k1, (K,)))
         x0 = jax.random.normal(k2, (K, size + 1))
 
