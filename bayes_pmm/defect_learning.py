@@ -1,5 +1,6 @@
 """The defect's scale, learned by leaving out the outermost rows and looking how wrong the band was there."""
 
+import warnings
 from dataclasses import replace
 
 import jax
@@ -46,6 +47,11 @@ def learn_defect(
     ------
     BayesPMMError
         If no end could be left out and refitted.
+
+    Warns
+    -----
+    UserWarning
+        If a refit did not converge; it is used all the same.
     """
     growth = Growth() if growth is None else growth
     method = method_by_name(method) if isinstance(method, str) else method
@@ -59,6 +65,11 @@ def learn_defect(
         except BayesPMMError as error:
             failures.append(f"{name}: {error}")
             continue
+        if refit.status == "failed":
+            warnings.warn(
+                f"the refit without the {name} failed ({refit.reasons[0]}): the defect's scale is a guess; draw longer",
+                stacklevel=2,
+            )
         mean, sd, weights = mixture(refit, data.controls[rows], data.errors[rows])
         w = weights / weights.sum()
         for q in range(data.n_outputs):

@@ -46,8 +46,7 @@ class Prior:
     ----------
     scale_median, scale_spread : float
         Each primary matrix has scale τ ~ LogNormal(log scale_median, scale_spread); spread 0 fixes it. The default is
-        wide, so that the data can shrink the couplings: narrow priors gave bands outside that were too wide on some
-        problems and missed on others (``studies/extrapolation``).
+        wide, so that the data can shrink the couplings; ``studies/extrapolation/hyperprior.py`` compares others.
     secondary_median, secondary_spread : float
         The same for secondary matrices.
     terms_unit : {"spread", "variation"}

@@ -115,6 +115,11 @@ def test_a_stored_fit_keeps_its_defect(tmp_path):
     np.testing.assert_array_equal(again.sample(beyond), fit.sample(beyond))
 
 
+def test_a_refit_that_failed_is_reported():
+    with pytest.warns(UserWarning, match="refit without the upper end of g failed"):
+        learn_defect(line(), Exact(10), 0)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(InputError, match="must be positive"):
         Growth(power=0.0)
