@@ -14,6 +14,7 @@ __all__ = [
     "affine",
     "affine_levels",
     "affine_levels_and_expectation",
+    "affine_lines",
     "beyond",
     "level_outputs",
     "line",
@@ -239,6 +240,12 @@ def affine_levels_and_expectation(
         value = np.einsum("Ni,ij,Nj->N", v[:, :, 0].conj(), operator, v[:, :, 0], optimize=True)
         parts.append(np.concatenate([w[:, :levels], value.real[:, None]], axis=1))
     return np.concatenate(parts)
+
+
+def affine_lines(matrices: Sequence[np.ndarray], controls: np.ndarray, lines: int) -> np.ndarray:
+    """Return the distances of levels 1 to `lines` of M(c) from the lowest: shape (N, lines)."""
+    w = affine_levels(matrices, controls, lines + 1)
+    return w[:, 1:] - w[:, :1]
 
 
 def level_outputs(levels: int, available: int) -> dict[str, str]:

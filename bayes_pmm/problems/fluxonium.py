@@ -3,7 +3,7 @@
 import numpy as np
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.problems.base import Problem, affine_levels, beyond, line
+from bayes_pmm.problems.base import Problem, affine_lines, beyond, line
 
 __all__ = ["PERIOD", "fluxonium", "hamiltonian"]
 
@@ -78,8 +78,7 @@ def fluxonium(
 
     def solve(controls: np.ndarray) -> np.ndarray:
         angle = 2 * np.pi * controls
-        w = affine_levels(matrices, np.concatenate([np.cos(angle), np.sin(angle)], axis=1), lines + 1)
-        return w[:, 1:] - w[:, :1]
+        return affine_lines(matrices, np.concatenate([np.cos(angle), np.sin(angle)], axis=1), lines)
 
     return Problem(
         name="fluxonium",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.problems.base import Problem, affine_levels, beyond, line
+from bayes_pmm.problems.base import Problem, affine_lines, beyond, line
 
 __all__ = ["PERIOD", "hamiltonian", "transmon"]
 
@@ -95,8 +95,7 @@ def transmon(
 
     def solve(controls: np.ndarray) -> np.ndarray:
         waves = np.concatenate([np.cos(np.pi * controls), np.sin(np.pi * controls)], axis=1)
-        w = affine_levels(matrices, waves[:, : len(matrices) - 1], lines + 1)
-        return w[:, 1:] - w[:, :1]
+        return affine_lines(matrices, waves[:, : len(matrices) - 1], lines)
 
     return Problem(
         name="transmon",
