@@ -7,6 +7,9 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     Outputs of M(c) are linear in φ(c) as long as the levels do not interact. If none of them departs from linear in the
     training data by more than the noise, the data know nothing about couplings, and a level that comes down further out
     would be a surprise.
+``unseen``
+    The state that the output belongs to consists largely of states that no output shows at the nearest training
+    control. What the data say about those they say in passing.
 ``wide``
     The band's standard deviation is a large part of what the training data vary: they say little here, and the prior
     of what they have not shown decides.
@@ -27,6 +30,8 @@ How often they come true is measured in ``studies/extrapolation``.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 
@@ -34,10 +39,11 @@ from bayes_pmm.defect import distances
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity"]
+__all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity", "strengths", "unseen_share"]
 
 DOUBTS: Mapping[str, str] = {
     "uncurved": "the training data show no interaction of levels beyond the noise",
+    "unseen": "the state is made of levels that the data do not show",
     "wide": "the band is as wide as a large part of the data's variation, so the prior decides",
     "far": "further from the data than twice their own range",
     "prior": "another prior scale would move the band",
@@ -50,6 +56,7 @@ DOUBTS: Mapping[str, str] = {
 @dataclass(frozen=True)
 class _Limits:
     curvature: float = 1.5
+    unseen: float = 0.5
     width: float = 0.4
     distance: float = 2.0
     prior: float = 0.5
@@ -62,7 +69,12 @@ LIMITS = _Limits()
 """From where on there is doubt; the study shows what each is worth."""
 
 
-def find_doubts(
+def find_doubts(strength: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Doubts (N, Q) of bool from :func:`strengths`: where they exceed 1."""
+    return {name: strength[name] > 1.0 for name in DOUBTS}
+
+
+def strengths(
     posterior: Posterior,
     draws: Draws,
     controls: np.ndarray,
@@ -71,7 +83,7 @@ def find_doubts(
     weights: np.ndarray,
     defect: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Doubts at new controls.
+    """How strong each doubt is at new controls, in units of its limit.
 
     Parameters
     ----------
@@ -89,35 +101,68 @@ def find_doubts(
 
     Returns
     -------
-    dict of name to array (N, Q) of bool
-        In the order of :data:`DOUBTS`; False wherever the point is not extrapolated.
+    dict of name to array (N, Q)
+        In the order of :data:`DOUBTS`; above 1 there is doubt, and 0 wherever the point is not extrapolated.
     """
     data, limits = posterior.data, LIMITS
     outside = data.extrapolated(controls)
     w = np.repeat(weights, outputs.shape[1])
     w = w / w.sum()
     model_sd = _deviation(outputs, w)
-    floor_excess = np.zeros(data.n_outputs, bool)
+    large = np.zeros(outside.shape)
     if posterior.noise.floor:
         floor = np.median(draws.sites["floor"], axis=(0, 1))
-        floor_excess = (data.rms_errors > 0) & (floor > limits.floor * data.rms_errors)
-    large = np.broadcast_to(floor_excess, outside.shape)
+        known = np.where(data.rms_errors > 0, data.rms_errors, np.inf)
+        large = large + floor / known / limits.floor
     other = np.zeros_like(model_sd)
     if defect is not None:
         other = _deviation(defect, w)
-        large = large | (other**2 > limits.defect * (other**2 + model_sd**2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rhat = np.asarray(split_gelman_rubin(outputs)) if outputs.shape[1] >= 4 else np.ones(outside.shape)
+        total = other**2 + model_sd**2
+        share = np.divide(other**2, total, out=np.zeros_like(total), where=total > 0)
+        large = np.maximum(large, share / limits.defect)
     bent = np.nanmax(curvature(posterior, draws, training, weights))
     found = {
-        "uncurved": np.full(outside.shape, bent < limits.curvature),
-        "wide": np.hypot(model_sd, other) > limits.width * _variation(posterior),
-        "far": distances(data, controls) > limits.distance,
-        "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) > limits.prior,
-        "chains": (rhat > limits.rhat) & (np.ptp(outputs, axis=(0, 1)) > 0),
+        "uncurved": np.full(outside.shape, limits.curvature / max(bent, 1e-12)),
+        "unseen": unseen_share(posterior, draws, controls, w) / limits.unseen,
+        "wide": np.hypot(model_sd, other) / (limits.width * _variation(posterior)),
+        "far": distances(data, controls) / limits.distance,
+        "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) / limits.prior,
+        "chains": _disagreement(outputs) / (limits.rhat - 1.0),
         "defect": large,
     }
-    return {name: found[name] & outside for name in DOUBTS}
+    return {name: np.where(outside, found[name], 0.0) for name in DOUBTS}
+
+
+def unseen_share(posterior: Posterior, draws: Draws, controls: np.ndarray, w: np.ndarray) -> np.ndarray:
+    r"""Share of the outputs' states in levels that the data do not show, (N, Q).
+
+    For an output that needs levels K it is the posterior mean of the largest, over k in K, of
+    1 − Σ_j ⟨v_j(c₀)|v_k(c)⟩², where c₀ is the training control nearest to c and j runs over all levels that any
+    output needs.
+
+    Parameters
+    ----------
+    controls : array (N, p)
+    w : array (draws,)
+        Weights of the draws of all chains, summing to 1.
+    """
+    pmm, data, prior = posterior.pmm, posterior.data, posterior.matrix_prior
+    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+    matrices = np.asarray(jax.jit(jax.vmap(prior.assemble))(flat))
+    primary = matrices[:, : prior.n_primary]
+    width = np.ptp(data.controls, axis=0)
+    width = np.where(width > 0, width, 1.0)
+    apart = (controls[:, None, :] - data.controls[None, :, :]) / width
+    near = data.controls[np.argmin(np.sum(apart**2, axis=-1), axis=1)]
+
+    def vectors(c):
+        phi = np.asarray(posterior.scaling.coefficients(pmm.basis, c))
+        return np.linalg.eigh(np.einsum("nl,slij->snij", phi, primary))[1]
+
+    there, known = vectors(controls), vectors(near)[..., list(prior.seen)]
+    overlap = np.abs(np.einsum("snij,snik->snjk", known.conj(), there)) ** 2
+    unseen = np.tensordot(w, 1.0 - np.sum(overlap, axis=2), axes=1)
+    return np.stack([np.max(unseen[:, list(o.levels)], axis=1) for o in pmm.outputs], axis=1)
 
 
 def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -169,6 +214,15 @@ def prior_sensitivity(
     covariance = np.tensordot(w * (lever - w @ lever), centred, axes=1)
     sd = _deviation(outputs, w)
     return np.divide(covariance, sd, out=np.zeros_like(sd), where=sd > 0)
+
+
+def _disagreement(outputs: np.ndarray) -> np.ndarray:
+    """Split R-hat minus 1 (N, Q) of draws (chain, draw, N, Q), 0 for constants and too few draws."""
+    if outputs.shape[1] < 4:
+        return np.zeros(outputs.shape[2:])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rhat = np.asarray(split_gelman_rubin(outputs))
+    return np.where(np.ptp(outputs, axis=(0, 1)) > 0, np.nan_to_num(rhat, nan=1.0, posinf=1e6) - 1.0, 0.0)
 
 
 def _variation(posterior: Posterior) -> np.ndarray:

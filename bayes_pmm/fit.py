@@ -14,7 +14,7 @@ from bayes_pmm import arviz_io
 from bayes_pmm.basis import Basis
 from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis, diagnose
-from bayes_pmm.doubts import find_doubts
+from bayes_pmm.doubts import find_doubts, strengths
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
@@ -78,10 +78,17 @@ class Fit:
         defect = self._defect_draws(c, self._key(key))
         samples = with_noise(self.posterior, self.draws, outputs, self._key(key), defect)
         there = diagnose(self.draws, np.concatenate([self._training_outputs, outputs], axis=2))
-        doubts = find_doubts(
-            self.posterior, self.draws, c, outputs, self._training_outputs, self.weights, defect
-        )
+        doubts = find_doubts(self._strengths(c, outputs, defect))
         return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
+
+    def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
+        """How strong each doubt of :meth:`predict` is at new controls (N, p): name to (N, Q), above 1 there is doubt."""
+        c = check_controls(self.posterior, controls)
+        outputs = outputs_at(self.posterior, self.draws, c)
+        return self._strengths(c, outputs, self._defect_draws(c, self._key(None)))
+
+    def _strengths(self, c, outputs, defect) -> dict[str, np.ndarray]:
+        return strengths(self.posterior, self.draws, c, outputs, self._training_outputs, self.weights, defect)
 
     @property
     def weights(self) -> np.ndarray:

@@ -71,7 +71,7 @@ class Prior:
     scale_spread: float = 1.0
     secondary_median: float = 2.0
     secondary_spread: float = 1.0
-    terms_unit: str = "spread"
+    terms_unit: str = "variation"
     shift_sd: float = 3.0
     couplings: str = "ensemble"
     slab: float = 2.0

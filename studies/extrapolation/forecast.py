@@ -31,6 +31,8 @@ class Forecast:
         Points that the method itself calls doubtful.
     doubts : dict of name to array (K, Q) of bool, optional
         The same by reason.
+    strengths : dict of name to array (K, Q), optional
+        How strong each reason is, in units of the limit that it had.
     """
 
     draws: np.ndarray
@@ -38,6 +40,7 @@ class Forecast:
     weights: np.ndarray | None = None
     flags: np.ndarray | None = None
     doubts: dict[str, np.ndarray] = field(default_factory=dict)
+    strengths: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

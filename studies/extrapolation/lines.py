@@ -20,8 +20,8 @@ def scored(task, forecast: Forecast) -> dict:
     -------
     dict
         ``distance`` (K,); ``truth``, ``mean``, ``sd``, ``q05``, ``q95`` (K, Q), less the mean of the training data;
-        ``pit``, ``crps`` (of the draws' own distribution), ``error`` (absolute, of the median), and ``flags`` and
-        ``doubts`` (flags by reason) where the method gave any. Values in units of the task's spread, to five digits.
+        ``pit``, ``crps`` (of the draws' own distribution), ``error`` (absolute, of the median), and ``flags``,
+        ``doubts`` (flags by reason) and ``strengths`` of the doubts where the method gave any. Values in units of the task's spread, to five digits.
 
     Raises
     ------
@@ -60,13 +60,14 @@ def scored(task, forecast: Forecast) -> dict:
     if forecast.flags is not None:
         result["flags"] = np.asarray(forecast.flags, int).tolist()
         result["doubts"] = {k: np.asarray(v, int).tolist() for k, v in forecast.doubts.items()}
+        result["strengths"] = {k: rounded(v, 3) for k, v in forecast.strengths.items()}
     return result
 
 
-def rounded(values: np.ndarray) -> list:
-    """Nested lists of floats with five significant digits."""
+def rounded(values: np.ndarray, digits: int = DIGITS) -> list:
+    """Nested lists of floats with so many significant digits."""
     values = np.asarray(values, float)
-    return [rounded(v) for v in values] if values.ndim else float(f"{values:.{DIGITS}g}")
+    return [rounded(v, digits) for v in values] if values.ndim else float(f"{values:.{digits}g}")
 
 
 def read(path: Path) -> dict[tuple[str, str], dict]:

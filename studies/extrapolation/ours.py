@@ -6,6 +6,7 @@ import numpy as np
 
 import bayes_pmm as bp
 from bayes_pmm.basis import parse_basis
+from bayes_pmm.doubts import curvature
 from bayes_pmm.scaling import fit_scaling
 from studies.extrapolation.forecast import Forecast
 
@@ -66,6 +67,8 @@ def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
         "sampler": info["sampler"],
         "sampling_seconds": info["seconds"],
     }
+    training = fit.sample(task.data.controls, "model")
+    about["curvature"] = curvature(posterior, fit.draws, training, fit.weights).tolist()
     if fit.defect is not None:
         about["defect"] = fit.defect.scale
     if floor is not None:
@@ -77,4 +80,5 @@ def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
         np.repeat(fit.weights, draws.shape[1]),
         bands.doubtful,
         bands.doubts,
+        fit.doubt_strengths(task.controls),
     )
