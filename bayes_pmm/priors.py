@@ -40,7 +40,7 @@ REACH = 2.0
 
 @dataclass(frozen=True)
 class Prior:
-    """Hyperparameters of the matrix prior, in units of the data's spread.
+    """Hyperparameters of the matrix prior, in the model's units (see ``terms_unit``).
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ class Prior:
         wide, so that the data can shrink the couplings; ``studies/extrapolation/hyperprior.py`` compares others.
     secondary_median, secondary_spread : float
         The same for secondary matrices.
-    terms_unit : {"spread", "variation"}
-        Unit of the scale median of matrices that multiply a term other than the constant: the spread of all levels
-        together, as for the constant's matrix, or how much the levels vary along the controls. They differ where levels
-        far apart hardly move.
+    terms_unit : {"variation", "spread"}
+        Unit of the scale median of matrices that multiply a term other than the constant: how much the levels vary
+        along the controls, or the spread of all levels together, as for the constant's matrix. They differ where levels
+        far apart hardly move, and there one unit for all gives bands that are far too wide.
     shift_sd : float
         Standard deviation of the multiple of the identity, √v.
     couplings : {"ensemble", "decaying", "horseshoe"}

@@ -9,7 +9,7 @@ from line import Exact, line
 
 import bayes_pmm as bp
 from bayes_pmm.data import Dataset
-from bayes_pmm.doubts import DOUBTS, curvature, prior_sensitivity
+from bayes_pmm.doubts import DOUBTS, curvature, prior_sensitivity, unseen_share
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.inference.start import AnnealedStarts
 
@@ -79,6 +79,39 @@ def test_curvature_of_a_parabola_is_its_closed_form(bent):
     training = np.broadcast_to(curve[None, None, :, None], (4, 10, 9, 1))
     expected = 0.5 * np.std(x**2) / 0.01
     assert curvature(posterior, fit.draws, training, np.ones(4))[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_unseen_share_is_how_far_the_eigenvector_turns():
+    gap = 2.0
+    fit, _ = doubts_of(crossing(gap))
+    w = np.full(240, 1 / 240)
+    share = unseen_share(fit.posterior, fit.draws, BEYOND, w)[:, 0]
+    # The lower state of [[c, g], [g, -c]] turns by half the change of the polar angle of (c, g).
+    near = np.clip(BEYOND[:, 0], -1.0, 1.0)
+    turned = 0.5 * (np.arctan2(gap, near) - np.arctan2(gap, BEYOND[:, 0]))
+    np.testing.assert_allclose(share, np.sin(turned) ** 2, atol=0.02)
+    assert share[-1] > 0.1
+
+
+def test_no_state_is_unseen_where_all_levels_are_seen():
+    lower = np.sqrt(C**2 + 0.16)
+    noise = 0.01 * np.random.default_rng(0).normal(size=(9, 2))
+    values = np.concatenate([-lower, lower], axis=1) + noise
+    data = Dataset(C, values, np.full(values.shape, 0.01), ("c",), ("E0", "E1"))
+    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2))
+    draws = drawn(posterior)
+    share = unseen_share(posterior, draws, BEYOND, np.full(240, 1 / 240))
+    np.testing.assert_allclose(share, 0.0, atol=1e-12)
+
+
+def test_doubts_are_where_their_strength_exceeds_one(bent):
+    fit, bands = bent
+    strength = fit.doubt_strengths(BEYOND)
+    assert tuple(strength) == tuple(DOUBTS)
+    for name, where in bands.doubts.items():
+        np.testing.assert_array_equal(strength[name] > 1.0, where)
+        assert (strength[name][0] == 0.0).all()  # inside the data
+    np.testing.assert_allclose(strength["far"][1:, 0], [0.05, 0.975, 1.125], rtol=1e-6)
 
 
 def test_chains_that_disagree_outside_are_doubted_there(bent):
