@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
@@ -58,9 +59,10 @@ def _run(arguments: list[str] | None) -> int:
     except BayesPMMError as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
-        return _complain(
-            "interrupted; the same command with --resume goes on from the last checkpoint", INTERRUPTED
+        hint = (
+            "; the same command with --resume goes on from the last checkpoint" if "fit" in given[:2] else ""
         )
+        return _complain(f"interrupted{hint}", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (for example `| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,7 +107,7 @@ def demo(out: Path | None, seed: int) -> int:
     controls = np.linspace(0, 3, 61)[:, None]
     method = Auto(warmup=300, draws=1000)
     options = {"command": "demo", "seed": seed, "method": repr(method)}
-    check_folder(out, options, resume=False)
+    check_folder(out, options, resume=None)
     click.echo(
         f"{problem.summary}\n{data.n_rows} values of g, levels E0 and E1 with 1 % noise; dim 4; sampling ..."
     )
@@ -205,6 +207,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         "method": repr(method),
         "seed": seed,
         "defect": defect or None,
+        "prior": repr(posterior.prior),
     }
     if check_folder(out, options, resume):
         facts = finished_summary(out)
@@ -216,7 +219,8 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     )
     if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
         click.echo(
-            "note: with levels only and one affine control a complex field adds a prior and nothing else"
+            "note: with levels only and one affine control a complex field changes the prior, not the curves that the"
+            " model can follow"
         )
     done, bands = execute(posterior, method, seed, out, options, new, rest, defect=defect)
     return _finish(done, bands, out, strict)
@@ -335,6 +339,7 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, see
         bands = found.predict(new, weights)
         bands.to_csv(out)
         _say_status(bands.status, bands.reasons)
+        _say_doubts(bands)
         click.echo(f"averaged bands at {len(new)} controls in {out}")
     return 0
 

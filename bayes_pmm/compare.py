@@ -11,14 +11,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 from bayes_pmm import validation
 from bayes_pmm.errors import InputError
 from bayes_pmm.evidence import Evidence, log_evidence
 from bayes_pmm.fit import Fit
 from bayes_pmm.inference import Method, method_by_name
-from bayes_pmm.inference.modes import stacking_weights
+from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.predict import KINDS, Bands, bands
@@ -29,8 +29,6 @@ WEIGHTS = ("stacking", "pseudo_bma", "future", "evidence")
 
 NOTICEABLE = 0.01
 """A model with less weight is left out of averaged predictions, and its status does not count."""
-
-BOOTSTRAPS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +129,7 @@ class Comparison:
                     f"{m.name}: loo of {len(m.loo.above)} of {len(m.loo.row)} data has Pareto k above"
                     f" {m.loo.limit:.2f} and is not to be trusted"
                 )
+            found += [f"{m.name}: loo without {r.name}: {r.status}" for r in m.loo.refits if r.status != "ok"]
             if m.future is not None:
                 found += [
                     f"{m.name}: left-out {r.name}: {r.status}" for r in m.future.refits if r.status != "ok"
@@ -340,7 +339,7 @@ def _check_data(named: Mapping[str, Fit]) -> None:
 
 def _all_weights(models: list[Compared], key: jax.Array) -> dict[str, np.ndarray]:
     log_density = np.stack([m.loo.log_density for m in models], axis=1)
-    weights = {"stacking": stacking_weights(log_density), "pseudo_bma": _pseudo_bma(log_density, key)}
+    weights = {"stacking": stacking_weights(log_density), "pseudo_bma": pseudo_bma_weights(log_density, key)}
     if all(m.future is not None for m in models):
         each = np.stack([m.future.pointwise.ravel() for m in models], axis=1)
         # A refit without draws, or an end that one model could not leave out, is no information on the others.
@@ -350,14 +349,6 @@ def _all_weights(models: list[Compared], key: jax.Array) -> dict[str, np.ndarray
     if all(m.evidence is not None for m in models):
         weights["evidence"] = softmax([m.evidence.log_z for m in models])
     return weights
-
-
-def _pseudo_bma(log_density: np.ndarray, key: jax.Array) -> np.ndarray:
-    """Pseudo-BMA+ weights (K,) from pointwise log densities (M, K): exp of the sum, over bootstrapped data."""
-    M = len(log_density)
-    shares = np.asarray(jax.random.dirichlet(key, np.ones(M), (BOOTSTRAPS,)))
-    z = M * shares @ log_density
-    return np.exp(z - logsumexp(z, axis=1, keepdims=True)).mean(0)
 
 
 def _noise(fit: Fit) -> str:

@@ -67,8 +67,7 @@ class Dataset:
     Raises
     ------
     InputError
-        Where any of this does not hold, an output has no value at all, a value is infinite, or there are
-        fewer rows than outputs (which mostly means a transposed array).
+        Where any of this does not hold, there is no row, an output has no value at all, or a value is infinite.
     """
 
     controls: np.ndarray
@@ -122,7 +121,8 @@ class Dataset:
         Raises
         ------
         InputError
-            Where columns differ in length, an error belongs to no output, or `Dataset` finds a fault.
+            Where columns differ in length, an error belongs to no output, there are fewer rows than outputs, or
+            `Dataset` finds a fault.
 
         Examples
         --------
@@ -158,7 +158,7 @@ class Dataset:
             errors=np.stack([columns.get(("error", name), nothing) for name in outputs], axis=1),
             control_names=tuple(controls),
             output_names=tuple(outputs),
-        )
+        ).not_transposed()
 
     @property
     def mask(self) -> np.ndarray:
@@ -191,6 +191,12 @@ class Dataset:
         largest = self.errors.max(axis=0)
         scale = np.where(largest > 0, largest, 1.0)
         return scale * np.sqrt(np.sum((self.errors / scale) ** 2, axis=0) / self.mask.sum(axis=0))
+
+    def control_columns(self, rows: ArrayLike, taken: Sequence[str]) -> dict[str, np.ndarray]:
+        """Columns of the rows' controls for a table: a control whose name is taken there is called "control NAME"."""
+        columns = self.controls[np.asarray(rows)].T
+        names = [f"control {n}" if n in taken else n for n in self.control_names]
+        return dict(zip(names, columns, strict=True))
 
     def select(self, rows: ArrayLike) -> Dataset:
         """Return the dataset of some rows.
@@ -305,11 +311,23 @@ class Dataset:
                 f"{self._place()}row_labels: expected {self.n_rows}, got {len(self.row_labels)}; "
                 f"give one per row"
             )
-        if self.n_rows < q:
+        if self.n_rows == 0:
+            raise InputError(f"{self._place()}there are no rows (0); give at least one")
+
+    def not_transposed(self) -> Dataset:
+        """Return the dataset itself, if it has as many rows as outputs at least: fewer mostly mean a transposed table.
+
+        Raises
+        ------
+        InputError
+            Otherwise.
+        """
+        if self.n_rows < self.n_outputs:
             raise InputError(
-                f"{self._place()}fewer rows ({self.n_rows}) than outputs ({q}); add rows, name fewer "
+                f"{self._place()}fewer rows ({self.n_rows}) than outputs ({self.n_outputs}); add rows, name fewer "
                 f"outputs, or transpose the table if its rows and columns are interchanged"
             )
+        return self
 
     def _check_names(self) -> None:
         names = self.control_names + self.output_names

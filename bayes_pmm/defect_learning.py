@@ -65,9 +65,11 @@ def learn_defect(
         except BayesPMMError as error:
             failures.append(f"{name}: {error}")
             continue
-        if refit.status == "failed":
+        if refit.status != "ok":
+            guess = "a guess" if refit.status == "failed" else "rough"
             warnings.warn(
-                f"the refit without the {name} failed ({refit.reasons[0]}): the defect's scale is a guess; draw longer",
+                f"the refit without the {name} is {refit.status} ({refit.reasons[0]}): the defect's scale is {guess};"
+                " draw longer",
                 stacklevel=2,
             )
         mean, sd, weights = mixture(refit, data.controls[rows], data.errors[rows])
@@ -83,6 +85,8 @@ def learn_defect(
             kernels.append(growth.covariance(refit.posterior.data, data.controls[rows][seen], q))
     if not residuals:
         raise BayesPMMError(f"no outermost rows could be left out to learn the defect: {'; '.join(failures)}")
+    for text in failures:
+        warnings.warn(f"not left out to learn the defect: {text}", stacklevel=2)
     return scale_posterior(growth, residuals, covariances, kernels)
 
 

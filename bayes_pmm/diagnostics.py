@@ -129,7 +129,7 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
     if len(modes) > 1:
         masses = ", ".join(f"{m['mass']:.2f}" for m in modes)
         suspect.append(
-            f"the chains are in {len(modes)} modes that they do not leave (masses by stacking {masses}): the band"
+            f"the chains are in {len(modes)} modes that they do not leave (masses {masses} by left-out data): the band"
             " weighs them so; use more chains, or compare with TemperedSMC"
         )
     if info.get("failed_steps_share", 0.0) > LIMITS.failed_steps:

@@ -111,7 +111,7 @@ def strengths(
     model_sd = _deviation(outputs, w)
     large = np.zeros(outside.shape)
     if posterior.noise.floor:
-        floor = np.median(draws.sites["floor"], axis=(0, 1))
+        floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
         known = np.where(data.rms_errors > 0, data.rms_errors, np.inf)
         large = large + floor / known / limits.floor
     other = np.zeros_like(model_sd)

@@ -364,6 +364,12 @@ def _weigh_all(
     return value, error, pareto_k(weights), 1 / max(error**2, 1e-300)
 
 
+def _instead(evidence: Evidence, fit: Fit) -> str:
+    if "pareto_k" in fit.draws.info:
+        return "sample instead of approximating"
+    return "draw longer" if evidence.method == "bridge" else "bridge instead of weighing, or draw longer"
+
+
 def _reasons(evidence: Evidence, fit: Fit) -> tuple[str, ...]:
     reasons = []
     if not evidence.se <= LARGE_SE:
@@ -372,7 +378,7 @@ def _reasons(evidence: Evidence, fit: Fit) -> tuple[str, ...]:
     if heavy and (evidence.method == "importance" or not evidence.effective >= FEW):
         reasons.append(
             f"Pareto k {evidence.pareto_k:.2f} is above {TRUSTED_K} and {evidence.effective:.0f} terms decide: the"
-            " proposal hardly covers the posterior; bridge instead of weighing, or draw longer"
+            f" proposal hardly covers the posterior; {_instead(evidence, fit)}"
         )
     if fit.status != "ok":
         reasons.append(f"the fit itself is {fit.status}, and its evidence is no better")

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 DEFECT_STREAM = 2
 """Folded into a key for the draws of the defect, so that those of the noise stay what they are without it."""
+MODES_STREAM = 3
+"""The same for the masses of modes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ class Fit:
         return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
-        """How strong each doubt of :meth:`predict` is at new controls (N, p): name to (N, Q), above 1 there is doubt."""
+        """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""
         c = check_controls(self.posterior, controls)
         outputs = outputs_at(self.posterior, self.draws, c)
         return self._strengths(c, outputs, self._defect_draws(c, self._key(None)))
@@ -255,7 +257,7 @@ def fit(
     if controls is not None:
         outputs = np.concatenate([outputs, outputs_at(posterior, draws, controls)], axis=2)
     if "pareto_k" not in draws.info and outputs.shape[0] > 1 and np.isfinite(outputs).all():
-        modes = find_modes(posterior, draws, outputs)
+        modes = find_modes(posterior, draws, outputs, jax.random.fold_in(key_fit, MODES_STREAM))
         draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
     diagnosis = diagnose(draws, outputs)
     logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])

@@ -20,7 +20,7 @@ from scipy.special import logsumexp
 from bayes_pmm import scores
 from bayes_pmm.data import Dataset
 from bayes_pmm.diagnostics import LIMITS, import_arviz
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
@@ -120,9 +120,9 @@ class Loo:
         import pandas as pd
 
         columns = {"row": self.row}
-        columns |= dict(zip(self.data.control_names, self.data.controls[self.row].T, strict=True))
-        columns |= {"output": np.array(self.data.output_names)[self.output], "log_density": self.log_density}
-        return pd.DataFrame(columns | {"pareto_k": self.pareto_k, "how": self.how})
+        scores = {"output": np.array(self.data.output_names)[self.output], "log_density": self.log_density}
+        scores |= {"pareto_k": self.pareto_k, "how": self.how}
+        return pd.DataFrame(columns | self.data.control_columns(self.row, (*columns, *scores)) | scores)
 
     def __str__(self):
         counts = ", ".join(f"{self.how.count(h)} by {h}" for h in dict.fromkeys(self.how))
@@ -201,15 +201,20 @@ def loo(
         for i in np.flatnonzero(~(k <= limit)):
             left = np.zeros(data.values.shape, bool)
             left[rows[i], cols[i]] = True
-            found = refit_without(
-                fit.posterior, left, refit, jax.random.fold_in(key, int(i)), keep_units=True
-            )
+            title = f"{data.output_names[cols[i]]} in row {rows[i]}"
+            try:
+                found = refit_without(
+                    fit.posterior, left, refit, jax.random.fold_in(key, int(i)), keep_units=True
+                )
+            except BayesPMMError as error:
+                # Its density stays that of the importance weights, and its k says so.
+                refits.append(Refit(title, "failed", (str(error),), (int(rows[i]),)))
+                continue
             mean, sd, w = mixture(found, data.controls[rows[i], None], data.errors[rows[i], None])
             density[i] = scores.log_score(
                 mean[:, 0, cols[i]], data.values[rows[i], cols[i]], sd[:, 0, cols[i]], w
             )
             k[i], how[i] = np.nan, "refit"
-            title = f"{data.output_names[cols[i]]} in row {rows[i]}"
             refits.append(Refit(title, found.status, found.reasons, (int(rows[i]),)))
     return Loo(data, rows, cols, density, in_sample, k, tuple(how), float(limit), tuple(refits))
 

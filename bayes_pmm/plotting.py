@@ -128,11 +128,11 @@ def _points(
 def plot_residuals(fit: Fit) -> Figure:
     """Training data minus posterior mean, in units of the noise, per output: should scatter like N(0, 1)."""
     data = fit.posterior.data
-    model = fit.sample(data.controls, kind="model").reshape(-1, data.n_rows, data.n_outputs)
+    mean = np.average(fit.sample(data.controls, kind="model").mean(1), axis=0, weights=fit.weights)
     floor = 0.0
     if fit.posterior.noise.floor:
-        floor = np.mean(fit.draws.sites["floor"] ** 2, axis=(0, 1))
-    r = (data.values - model.mean(0)) / np.sqrt(floor + data.errors**2)
+        floor = np.average(np.mean(fit.draws.sites["floor"] ** 2, axis=1), axis=0, weights=fit.weights)
+    r = (data.values - mean) / np.sqrt(floor + data.errors**2)
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     ax = figure.subplots()
     ax.axhspan(-2, 2, color="0.5", alpha=0.15, lw=0)

@@ -164,7 +164,8 @@ class Bands:
     def columns(self) -> tuple[str, ...]:
         """Column names of the long table."""
         names = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
-        return (*self.control_names, "output", "kind", "mean", "sd", *names, "extrapolated", "doubts")
+        rest = ("output", "kind", "mean", "sd", *names, "extrapolated", "doubts")
+        return (*(f"control {n}" if n in rest else n for n in self.control_names), *rest)
 
     def rows(self):
         """Rows of the long table, in the order of :attr:`columns`."""

@@ -26,7 +26,8 @@ def summary(fit: Fit) -> dict:
     names = fit.posterior.data.output_names
     sigma = dict.fromkeys(names)
     if fit.posterior.noise.floor:
-        sigma = dict(zip(names, map(float, fit.draws.sites["floor"].mean((0, 1))), strict=True))
+        floor = np.average(fit.draws.sites["floor"].mean(1), axis=0, weights=fit.weights)
+        sigma = dict(zip(names, map(float, floor), strict=True))
     return {
         "status": d.status,
         "reasons": list(d.reasons),

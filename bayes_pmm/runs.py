@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import jax
@@ -42,7 +43,7 @@ def finished_summary(folder: Path) -> dict | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
-def check_folder(folder: Path, options: dict, resume: bool) -> bool:
+def check_folder(folder: Path, options: dict, resume: bool | None) -> bool:
     """Whether the run is already finished; otherwise the folder may be made or taken up again.
 
     Parameters
@@ -50,7 +51,8 @@ def check_folder(folder: Path, options: dict, resume: bool) -> bool:
     folder : Path
     options : dict
         Everything that the result depends on, plain values only.
-    resume : bool
+    resume : bool or None
+        Whether an interrupted run may be taken up; None where the command cannot.
 
     Raises
     ------
@@ -61,7 +63,8 @@ def check_folder(folder: Path, options: dict, resume: bool) -> bool:
         return False
     if not resume:
         raise InputError(
-            f"{folder}: exists already; choose another name, or add --resume to go on with that run"
+            f"{folder}: exists already; choose another name"
+            + ("" if resume is None else ", or add --resume to go on with that run")
         )
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; choose another name")
@@ -121,7 +124,13 @@ def execute(
             shutil.rmtree(folder)
         raise
     if defect:
-        done = with_defect(done, learn_defect(posterior, method, jax.random.fold_in(jax.random.key(seed), 1)))
+        try:
+            learned = learn_defect(posterior, method, jax.random.fold_in(jax.random.key(seed), 1))
+        except BayesPMMError as error:
+            # The fit itself is whole, and is kept.
+            warnings.warn(f"saved without a defect, which could not be learned: {error}", stacklevel=2)
+        else:
+            done = with_defect(done, learned)
     bands = None if controls is None else done.predict(controls)
     # What a run that was killed while writing had already written is the same and is made again.
     for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):

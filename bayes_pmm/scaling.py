@@ -87,10 +87,12 @@ def fit_scaling(
     InputError
         If an output's data or a term of the basis cannot be scaled.
     """
-    reference = data.controls.mean(0) if reference is None else np.asarray(reference, float)
-    width = data.controls.std(0)
+    # Rows without any value are no data.
+    controls = data.controls[data.mask.any(axis=1)]
+    reference = controls.mean(0) if reference is None else np.asarray(reference, float)
+    width = controls.std(0)
     at = lambda c: np.asarray(basis(_mapped(basis, jnp.asarray(c), reference, width)), float)  # noqa: E731
-    phi, phi_ref = at(data.controls), at(reference[None])[0]
+    phi, phi_ref = at(controls), at(reference[None])[0]
     if not (np.isfinite(phi).all() and np.isfinite(phi_ref).all()):
         raise InputError(
             f"basis {basis}: not finite at some training control or at their mean {reference.tolist()};"
@@ -106,9 +108,7 @@ def fit_scaling(
         phi_ref = np.zeros_like(phi_ref)
     size = np.sqrt(np.mean((phi - phi_ref) ** 2, axis=0))
     # What a relative change of the controls by 1e-12 does to a term is rounding, as is 1e-12 of the term.
-    rounding = np.max(np.abs(at(data.controls * (1 + 1e-12)) - phi), axis=0) + 1e-12 * np.max(
-        np.abs(phi), axis=0
-    )
+    rounding = np.max(np.abs(at(controls * (1 + 1e-12)) - phi), axis=0) + 1e-12 * np.max(np.abs(phi), axis=0)
     if np.any(size <= rounding):
         raise InputError(
             f"basis {basis}: term {int(np.argmax(size <= rounding))} is zero or constant at the training"
@@ -117,9 +117,10 @@ def fit_scaling(
     shift, scale = _output_units(data, outputs, basis.has_constant)
     spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])
     spectral = [q for q, o in enumerate(outputs) if o.kind in ("level", "difference")]
-    own = [np.nanstd(data.values[:, q]) / scale[q] for q in spectral]
+    own = [np.nanstd(data.values[:, q]) / scale[q] for q in spectral if data.mask[:, q].sum() > 1]
     # Levels that do not vary at all leave the unit open.
-    variation = [max(float(np.sqrt(np.mean(np.square(own)))), 1e-6) if own else 1.0]
+    varies = np.sqrt(np.mean(np.square(own))) if own else 0.0
+    variation = [float(varies) if varies > 0 else 1.0]
     parts = (reference, width, phi_ref, size, shift, scale, spread, variation)
     return Scaling(*(tuple(map(float, v)) for v in parts))
 

@@ -193,7 +193,7 @@ def read_dataset(
         tuple(outputs),
         source=str(path),
         row_labels=tuple(f"line {table.lines[row]}" for row, use in zip(rows, used, strict=True) if use),
-    )
+    ).not_transposed()
     if where is None:
         return dataset, None
     rest = points[~kept]

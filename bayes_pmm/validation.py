@@ -4,6 +4,7 @@ Every left-out datum is judged by its exact predictive density, the mean over dr
 N(y; f_s(c), floor_s² + s_i²) with its own known error s_i.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -140,12 +141,11 @@ class LeftOut:
             "status": [self.refits[i].status for i in self.refit],
             "row": self.row,
         }
-        columns |= dict(zip(self.data.control_names, self.data.controls[self.row].T, strict=True))
-        columns["output"] = np.array(self.data.output_names)[self.output]
+        scores = {"output": np.array(self.data.output_names)[self.output]}
         for name in ("value", "log_density", "pit", "z", "crps", "distance", "extrapolated"):
-            columns[name] = getattr(self, name)
-        columns |= {f"q{round(100 * q):02d}": v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
-        return pd.DataFrame(columns)
+            scores[name] = getattr(self, name)
+        scores |= {f"q{round(100 * q):02d}": v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
+        return pd.DataFrame(columns | self.data.control_columns(self.row, (*columns, *scores)) | scores)
 
     def __str__(self):
         lines = [
@@ -258,11 +258,11 @@ def leave_future_out(
     for name, t in _directions(data, control, end, direction):
         used = set()
         for step in range(1, steps + 1):
-            rows = _outermost(t, max(1, round(share * len(t) * step / steps)))
+            rows = _outermost(t, share * step / steps)
             if rows.sum() in used:
                 continue
             used.add(rows.sum())
-            kept = t[~rows]
+            kept = t[~rows & ~np.isnan(t)]
             title = f"{name}, {int(rows.sum())} of {len(t)} rows"
             if len(kept) == 0 or np.ptp(kept) == 0:
                 skipped.append(f"{title}: no range is left along it")
@@ -322,15 +322,15 @@ def k_fold(
 
 def outer_rows(data: Dataset, share: float = 0.3) -> list[tuple[str, np.ndarray]]:
     """Name and mask (N,) of the outermost rows at both ends of each control: at least ``share`` of all rows."""
-    return [
-        (name, _outermost(t, max(1, round(share * len(t)))))
-        for name, t in _directions(data, None, "both", None)
-    ]
+    return [(name, _outermost(t, share)) for name, t in _directions(data, None, "both", None)]
 
 
 def _directions(data: Dataset, control, end, direction):
     """Name and coordinate (N,) that grows outwards, for each end."""
-    scaled = (data.controls - data.controls.mean(0)) / data.controls.std(0)
+    # Rows without any value are no data.
+    there = data.mask.any(axis=1)
+    used = data.controls[there]
+    scaled = np.where(there[:, None], (data.controls - used.mean(0)) / used.std(0), np.nan)
     if direction is not None:
         d = np.asarray(direction, float)
         if control is not None or d.shape != (data.n_controls,) or not np.isfinite(d).all() or not d.any():
@@ -349,9 +349,11 @@ def _directions(data: Dataset, control, end, direction):
     ]
 
 
-def _outermost(t: np.ndarray, count: int) -> np.ndarray:
-    """Mask (N,) of the ``count`` rows with the largest t, and of those that tie with them."""
-    return t >= np.sort(t)[-count] - 1e-9 * np.ptp(t)
+def _outermost(t: np.ndarray, share: float) -> np.ndarray:
+    """Mask (N,) of at least this share of the rows: those with the largest t, and all that tie; not those with NaN."""
+    there = np.sort(t[~np.isnan(t)])
+    count = max(1, math.ceil(share * len(there) - 1e-9))
+    return t >= there[-count] - 1e-9 * np.ptp(there)
 
 
 def _left_out(posterior, method, key, plan, skipped) -> LeftOut:

@@ -12,7 +12,7 @@ jax.config.update("jax_enable_x64", True)
 
 
 def main(warmup=500, draws=1000):
-    # Two levels of a Hamiltonian at ten couplings. Yours come from a solver or from `data, rest = bp.read_dataset(...)`.
+    # Two levels of a Hamiltonian at ten couplings. Yours come from a solver, or `data, rest = bp.read_dataset(...)`.
     problem = bp.problems.get("oscillator")
     data = problem.dataset(noise=1e-2, seed=1)
 

@@ -88,6 +88,16 @@ def test_nuts_for_many_data(posterior, monkeypatch):
     assert "many for projections" in info["choice"]
 
 
+def test_no_fallback_to_a_sampler_that_is_not_made_for_the_data(posterior, canned, monkeypatch):
+    monkeypatch.setattr(auto, "MANY_DATA", 3)
+    canned["nuts"] = stuck(1.0)
+    canned["manifold"] = gives_up  # would say so
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert "nuts reported trouble" in info["choice"]
+    assert "no way" not in info["choice"]
+
+
 def test_falls_back_when_the_draws_disagree(posterior, canned):
     canned["manifold"] = stuck(1.0)
     info = METHOD.run(posterior, KEY).info

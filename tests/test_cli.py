@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayes_pmm import cli, problems
+from bayes_pmm import cli, problems, runs
 from bayes_pmm.doubts import DOUBTS
+from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.fit import load
 
 QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
@@ -107,6 +108,34 @@ def test_a_defect_is_learned_kept_and_part_of_the_options(levels, tmp_path, caps
     code, _, err = run(capsys, *options, "--sampler", "nuts", "--resume")
     assert code == 2
     assert "was run with other defect" in err
+
+
+def test_a_fit_is_kept_when_no_defect_can_be_learned(levels, tmp_path, capsys, monkeypatch):
+    def fails(*arguments, **options):  # noqa: ARG001
+        raise BayesPMMError("no end can be left out")
+
+    monkeypatch.setattr(runs, "learn_defect", fails)
+    folder = tmp_path / "run"
+    options = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", folder]
+    with pytest.warns(UserWarning, match="saved without a defect, .*: no end can be left out"):
+        code, _, err = run(capsys, *options, "--defect", "--sampler", "nuts")
+    assert code == 0, err
+    assert load(folder).defect is None
+
+
+def test_only_fit_speaks_of_resume(tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments, **options):  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(problems, "get", interrupt)
+    code, _, err = run(capsys, "demo", "--out", tmp_path / "new")
+    assert code == 130
+    assert "interrupted" in err
+    assert "resume" not in err
+    monkeypatch.undo()
+    code, _, err = run(capsys, "demo", "--out", tmp_path)
+    assert code == 2
+    assert "exists already; choose another name\n" in err
 
 
 def test_summary_has_the_keys(finished):

@@ -80,16 +80,7 @@ BAD = {
     "error infinite": ({"errors": [[0.1, 0], [0.1, 0], [1, INF]]}, ["row 1", "column E1", "is 0.0"]),
     "errors all infinite": ({"errors": [[0.1, 0], [0.1, INF], [1, INF]]}, ["row 1", "column E1", "is inf"]),
     "error missing": ({"errors": [[0.1, 0], [0.1, 0], [NAN, 0]]}, ["row 2", "column E0", "missing"]),
-    "transposed": (
-        {
-            "controls": [[0, 1], [1, 2]],
-            "values": np.ones((2, 3)),
-            "errors": None,
-            "output_names": list("xyz"),
-        },
-        ["fewer rows (2) than outputs (3)", "transpose"],
-    ),
-    "no rows": ({"controls": np.zeros((0, 2)), "values": np.zeros((0, 2)), "errors": None}, ["rows (0)"]),
+    "no rows": ({"controls": np.zeros((0, 2)), "values": np.zeros((0, 2)), "errors": None}, ["no rows (0)"]),
     "named by the reader": (
         {
             "values": [[1, 2], [3, INF], [4, 5]],
@@ -218,3 +209,19 @@ def test_any_numbers_make_a_dataset_or_an_input_error(drawn):
 )
 def test_names_are_shown_in_one_short_line(text, expected):
     assert shown(text) == expected
+
+
+def test_fewer_rows_than_outputs_are_taken_for_a_transposed_table_where_users_give_data():
+    columns = {name: [1.0, 2.0] for name in "xyz"}
+    with pytest.raises(InputError, match=r"fewer rows \(2\) than outputs \(3\).*transpose"):
+        Dataset.from_columns({"c": [0.0, 1.0]}, columns)
+    # Left-out rows may leave as few.
+    few = Dataset([[0.0], [1.0]], np.ones((2, 3)), None, ("c",), tuple("xyz"))
+    assert few.n_rows == 2
+
+
+def test_control_columns_avoid_the_names_of_a_table():
+    data = Dataset.from_columns({"z": [1.0, 2.0, 3.0], "c": [0.0, 1.0, 3.0]}, {"E0": [1.0, 2.0, 3.0]})
+    columns = data.control_columns([2, 0], ("z", "pit"))
+    assert list(columns) == ["control z", "c"]
+    np.testing.assert_array_equal(columns["control z"], [3.0, 1.0])

@@ -1,4 +1,4 @@
-"""Modes: chains are grouped by their outputs, and masses come from stacking, not from counting chains."""
+"""Modes: chains are grouped by their outputs, and masses come from left-out data, not from counting chains."""
 
 import jax
 import numpy as np
@@ -7,8 +7,10 @@ import pytest
 import bayes_pmm as bp
 from bayes_pmm import problems
 from bayes_pmm.diagnostics import diagnose
-from bayes_pmm.inference.modes import Mode, chain_weights, find_modes, stacking_weights
+from bayes_pmm.inference.modes import Mode, chain_weights, find_modes, pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.protocol import Draws
+
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def outputs_of(posterior, draws):
 
 
 def test_chains_that_agree_are_one_mode(posterior, fitted):
-    assert find_modes(posterior, fitted.draws, outputs_of(posterior, fitted.draws)) == (
+    assert find_modes(posterior, fitted.draws, outputs_of(posterior, fitted.draws), KEY) == (
         Mode((0, 1, 2, 3), 1.0),
     )
     assert fitted.draws.info["modes"] == [{"chains": (0, 1, 2, 3), "mass": 1.0}]
@@ -43,7 +45,7 @@ def test_chains_that_agree_are_one_mode(posterior, fitted):
 
 def test_a_mode_that_predicts_worse_gets_no_mass_though_most_chains_are_there(posterior, fitted):
     draws = shifted(fitted.draws, [0, 1, 2], 5.0)
-    modes = find_modes(posterior, draws, outputs_of(posterior, draws))
+    modes = find_modes(posterior, draws, outputs_of(posterior, draws), KEY)
     assert [m.chains for m in modes] == [(3,), (0, 1, 2)]
     assert modes[0].mass > 0.99
     np.testing.assert_allclose(chain_weights(modes), [0, 0, 0, 4], atol=0.04)
@@ -51,7 +53,7 @@ def test_a_mode_that_predicts_worse_gets_no_mass_though_most_chains_are_there(po
 
 def test_the_band_follows_the_masses_and_the_status_says_so(posterior, fitted):
     draws = shifted(fitted.draws, [0, 1], 5.0)
-    modes = find_modes(posterior, draws, outputs_of(posterior, draws))
+    modes = find_modes(posterior, draws, outputs_of(posterior, draws), KEY)
     draws.info["modes"] = [vars(m) for m in modes]
     diagnosis = diagnose(draws, outputs_of(posterior, draws))
     assert diagnosis.status == "failed"
@@ -79,6 +81,24 @@ def test_stacking_weights_maximise_the_score():
     np.testing.assert_allclose(stacking_weights(np.zeros((5, 2))), 0.5)
 
 
+def test_modes_that_the_data_hardly_tell_apart_share_by_chains():
+    rng = np.random.default_rng(0)
+    p = rng.normal(size=(20, 2)) * 0.01
+    p[:, 0] += 0.01  # in favour of the first, and less than the data can say
+    assert stacking_weights(p)[0] > 0.8
+    w = pseudo_bma_weights(p, KEY, [1, 3])
+    np.testing.assert_allclose(w, [0.25, 0.75], atol=0.07)
+    # A single datum that one of them misses altogether.
+    p[4, 0] = -2000.0
+    assert pseudo_bma_weights(p, KEY, [1, 3])[0] < 1e-3
+
+
+def test_pseudo_bma_weights_are_posterior_odds_for_many_alike_data():
+    # All data favour the first by the same amount: the bootstrap does not matter.
+    p = np.stack([np.full(10, 0.1), np.zeros(10)], axis=1)
+    np.testing.assert_allclose(pseudo_bma_weights(p, KEY), [np.e / (1 + np.e), 1 / (1 + np.e)], rtol=1e-9)
+
+
 def test_constant_outputs_are_one_mode(posterior, fitted):
     outputs = np.zeros((4, 10, 3, 1))
-    assert len(find_modes(posterior, fitted.draws, outputs)) == 1
+    assert len(find_modes(posterior, fitted.draws, outputs, KEY)) == 1

@@ -168,6 +168,32 @@ def test_a_refit_without_draws_is_visible(straight):
     assert "no start fits" in str(found)
 
 
+def test_refits_with_fewer_rows_than_outputs():
+    names = tuple(f"E{k}" for k in range(5))
+    c = np.linspace(0.0, 1.0, 6)[:, None]
+    data = bp.Dataset(c, np.arange(5) + 0.1 * c, np.full((6, 5), 0.1), ("x",), names)
+    posterior = bp.Posterior(data, bp.PMM(names, dim=5), noise=bp.Noise(floor=False))
+    future = leave_future_out(posterior, FromPrior(), 0, share=0.3)
+    assert [r.rows for r in future.refits] == [(4, 5), (0, 1)]
+    assert future.skipped == ()
+
+
+def test_rows_without_values_are_no_data(straight):
+    data = straight.data
+    empty = np.full((3, 1), np.nan)
+    more = replace(
+        data,
+        controls=np.concatenate([data.controls, [[7.0], [8.0], [9.0]]]),
+        values=np.concatenate([data.values, empty]),
+        errors=np.concatenate([data.errors, 0.0 * empty]),
+        row_labels=None,
+    )
+    same = bp.Posterior(more, straight.pmm, straight.prior, straight.noise)
+    assert same.scaling == straight.scaling
+    for (name, rows), (_, with_empty) in zip(outer_rows(data, 0.3), outer_rows(more, 0.3), strict=True):
+        np.testing.assert_array_equal(with_empty, [*rows, False, False, False], err_msg=name)
+
+
 def test_settings_that_cannot_be_used(straight):
     for wrong, message in (
         ({"control": "h"}, "no control is called"),
@@ -277,6 +303,16 @@ def test_refits_are_the_last_resort_and_exact():
     for i in bad:
         law = exact_density(posterior, [i], i, keep_units=True)
         assert found.log_density[i] == pytest.approx(law.logpdf(posterior.data.values[i])[0], abs=0.15)
+
+
+def test_a_refit_that_fails_leaves_the_importance_weights_and_says_so():
+    fit = bp.fit(line(outlier=6.0), Exact(100), key=0)
+    plain = loo(fit, moment_matching=False)
+    found = loo(fit, moment_matching=False, refit=FromPrior(fails=True))
+    np.testing.assert_array_equal(found.log_density, plain.log_density)
+    np.testing.assert_array_equal(found.above, plain.above)
+    assert [r.status for r in found.refits] == ["failed"] * len(plain.above)
+    assert "no start fits" in found.refits[0].reasons[0]
 
 
 def test_importance_weights_of_an_approximation_count(straight):

@@ -75,11 +75,13 @@ class Auto:
         warm = lambda default: default if self.warmup is None else self.warmup  # noqa: E731
         manifold = Manifold(self.chains, warm(500), self.draws, starts=found)
         nuts = NUTS(self.chains, warm(1000), self.draws, starts=found)
-        reason = self._against_manifold(posterior, found, key_pilot)
-        order = [nuts, manifold] if reason else [manifold, nuts]
+        unfit = self._unfit_for_manifold(posterior)
+        reason = unfit or self._pilot(posterior, found, key_pilot)
+        # What the manifold sampler is not made for it does not get as a fallback either.
+        order = [nuts] if unfit else [nuts, manifold] if reason else [manifold, nuts]
         choice = [reason or _for_manifold(posterior, found)]
         attempts: list[tuple[float, Draws]] = []
-        for method, k in zip(order, keys, strict=True):
+        for method, k in zip(order, keys, strict=False):
             name = type(method).__name__.lower()
             logger.info("auto: %s, because %s", name, choice[-1])
             folder = None if checkpoint is None else checkpoint / name
@@ -102,13 +104,17 @@ class Auto:
         text = "; ".join([f"{best.info['sampler']}: {choice[0]}", *choice[1:]])
         return dataclasses.replace(best, info=best.info | {"choice": text, "seconds": seconds})
 
-    def _against_manifold(self, posterior: Posterior, found: "_Found", key: jax.Array) -> str | None:
-        """Why not to use the manifold sampler, or None."""
+    def _unfit_for_manifold(self, posterior: Posterior) -> str | None:
+        """Why the manifold sampler is not made for the posterior, or None."""
         data = posterior.data.n_observed
         if data > MANY_DATA:
             return f"{data} data are many for projections (limit {MANY_DATA})"
         if posterior.matrix_prior.prior.gauge == "none":
             return "without the gauge fixed the manifold has flat directions"
+        return None
+
+    def _pilot(self, posterior: Posterior, found: "_Found", key: jax.Array) -> str | None:
+        """What speaks against the manifold sampler in a few draws of it, or None."""
         pilot = Manifold(self.chains, *PILOT, starts=found)
         try:
             stats = pilot.run(posterior, key).stats

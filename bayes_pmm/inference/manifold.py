@@ -131,7 +131,7 @@ class Manifold:
             log_step = np.median(log_mean[:, -1])
             steps = np.clip(np.ceil(self.trajectory / np.exp(log_step)), FEWEST_STEPS, MOST_STEPS)
             adapting = k < len(WINDOWS)
-            L = _factor(u[:, u.shape[1] // 3 :]) if adapting else shared.L
+            L = _factor(u[:, u.shape[1] // 3 :], shared.L) if adapting else shared.L
             return _Shared(
                 jnp.asarray(L),
                 jnp.asarray(log_step),
@@ -240,10 +240,15 @@ def _first_factor(u: np.ndarray) -> np.ndarray:
     return np.diag(np.maximum(u.std(0), 1e-3)) if len(u) >= 8 else np.eye(D)
 
 
-def _factor(u: np.ndarray) -> np.ndarray:
-    """Cholesky factor (D, D) of the draws' covariance, shrunk to its diagonal: u (chain, draw, D)."""
+def _factor(u: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """Cholesky factor (D, D) of the draws' covariance, shrunk to its diagonal: u (chain, draw, D).
+
+    A single draw has none; then it is the previous one.
+    """
     D = u.shape[-1]
     u = u.reshape(-1, D)
+    if len(u) < 2:
+        return previous
     S = np.cov(u, rowvar=False).reshape(D, D)
     weight = len(u) / (len(u) + 10 * D)
     S = weight * S + (1 - weight) * np.diag(np.diag(S))

@@ -1,9 +1,11 @@
 """Modes: chains that agree on all outputs, and how much mass each group of them has.
 
 Chains that sit in different modes are not draws of one distribution, and pooling them gives each the weight of its
-starting points. Their masses are found by stacking instead: the weights under which the mixture best predicts each
-datum from the others (Yao, Vehtari, Gelman, Stacking for non-mixing computations, JMLR 23, 2022). That is not the
-posterior probability of a mode, but it does not need the chains to cross.
+starting points, however badly it fits. Their masses come from how well each predicts every datum from the others,
+averaged over Bayesian bootstraps of the data (pseudo-BMA+: Yao, Vehtari, Simpson, Gelman, Bayesian Analysis 13, 917,
+2018). That is not the posterior probability of a mode, but it does not need the chains to cross. Modes that the data
+hardly tell apart share the mass by their numbers of chains; plain stacking would give one of them all of it, and the
+band would be narrowest where the chains disagree.
 """
 
 from collections.abc import Sequence
@@ -14,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from blackjax.diagnostics import psis_weights
 from numpyro.diagnostics import split_gelman_rubin
+from scipy.special import softmax
 
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["Mode", "chain_weights", "find_modes", "stacking_weights"]
+__all__ = ["Mode", "chain_weights", "find_modes", "pseudo_bma_weights", "stacking_weights"]
 
+BOOTSTRAPS = 1000
 AGREE = 1.2
 """Two chains are in one mode where the split R-hat of every output over the two of them is below this: well above
 what chains of a hundred effective draws show by chance, well below that of separate modes."""
@@ -33,14 +37,14 @@ class Mode:
     ----------
     chains : tuple of int
     mass : float
-        Its stacking weight; all masses add up to 1.
+        Its weight; all masses add up to 1.
     """
 
     chains: tuple[int, ...]
     mass: float
 
 
-def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray) -> tuple[Mode, ...]:
+def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax.Array) -> tuple[Mode, ...]:
     """Modes, heaviest first.
 
     Parameters
@@ -49,6 +53,8 @@ def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray) -> tuple
     draws : Draws
     outputs : array (chain, draw, N, Q)
         At all controls of interest.
+    key : PRNG key
+        For the bootstraps.
     """
     groups = _groups(outputs.reshape(*outputs.shape[:2], -1))
     if len(groups) == 1:
@@ -59,7 +65,7 @@ def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray) -> tuple
     for chains in groups:
         sites = {k: jnp.asarray(v[list(chains)]).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
         left_out.append(_leave_one_out(np.asarray(pointwise(sites))[:, rows, cols]))
-    masses = stacking_weights(np.stack(left_out, axis=1))
+    masses = pseudo_bma_weights(np.stack(left_out, axis=1), key, [len(chains) for chains in groups])
     found = [Mode(chains, float(mass)) for chains, mass in zip(groups, masses, strict=True)]
     return tuple(sorted(found, key=lambda m: -m.mass))
 
@@ -86,6 +92,25 @@ def stacking_weights(log_density: np.ndarray) -> np.ndarray:
     for _ in range(2000):
         w = np.mean(p * w / (p @ w)[:, None], axis=0)
     return w / w.sum()
+
+
+def pseudo_bma_weights(
+    log_density: np.ndarray, key: jax.Array, prior: Sequence[float] | None = None
+) -> np.ndarray:
+    """Pseudo-BMA+ weights (K,): exp of the summed log densities, averaged over Bayesian bootstraps of the data.
+
+    Parameters
+    ----------
+    log_density : array (M, K)
+        Log predictive density of each left-out datum under each of K models or modes.
+    key : PRNG key
+    prior : sequence (K,), optional
+        Weights before the data; equal if not given.
+    """
+    M, K = log_density.shape
+    shares = np.asarray(jax.random.dirichlet(key, np.ones(M), (BOOTSTRAPS,)))
+    z = M * shares @ log_density + np.log(np.ones(K) if prior is None else prior)
+    return softmax(z, axis=1).mean(0)
 
 
 def _groups(outputs: np.ndarray) -> list[tuple[int, ...]]:

@@ -21,7 +21,8 @@ def scored(task, forecast: Forecast) -> dict:
     dict
         ``distance`` (K,); ``truth``, ``mean``, ``sd``, ``q05``, ``q95`` (K, Q), less the mean of the training data;
         ``pit``, ``crps`` (of the draws' own distribution), ``error`` (absolute, of the median), and ``flags``,
-        ``doubts`` (flags by reason) and ``strengths`` of the doubts where the method gave any. Values in units of the task's spread, to five digits.
+        ``doubts`` (flags by reason) and ``strengths`` of the doubts where the method gave any. Values in units of the
+        task's spread, to five digits.
 
     Raises
     ------
