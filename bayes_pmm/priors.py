@@ -1,14 +1,15 @@
 r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales, in the reference gauge.
 
-Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). In the reference gauge the
-model samples, in data units (centred form):
+Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). Where levels remain that no output
+uses, their elements in all matrices but the reference are larger than that (``Prior.growth``). In the reference gauge
+the model samples, in data units (centred form):
 
 ``scale`` (K,) — τ of each matrix;
 ``anchor`` — one level of the reference matrix, one that the data see: it is known to the precision of the
 noise while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved
 sheet;
 ``gaps`` (n−1,) — gaps between the levels of the reference matrix;
-``shift`` (K−1,) — the multiple of the identity in the others, whose variance is v + s²/n;
+``shift`` (K−1,) — the multiple of the identity in the others, whose variance is v + s²/n without growth;
 ``diagonal`` (K−1, n−1) — traceless diagonals of the others in Helmert's basis;
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
 but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest;
@@ -62,6 +63,11 @@ class Prior:
         reference gauge, so they depend on c_ref; real matrices only.
     slab : float
         Largest factor of the horseshoe.
+    growth : float
+        How much larger the elements between levels that no output uses are: their standard deviation is multiplied by
+        √(w_i w_j), w_k = 1 + growth · (number of levels from k to the nearest one that an output uses). Such a level
+        stands for many, the steepest of which is the first to come down, and in most systems matrix elements grow with
+        the level. Defined in the reference gauge like the two above. 0: the plain ensembles.
     gauge : {"reference", "none"}
         "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For
         tests.
@@ -75,6 +81,7 @@ class Prior:
     shift_sd: float = 3.0
     couplings: str = "ensemble"
     slab: float = 2.0
+    growth: float = 0.5
     gauge: str = "reference"
 
     def __post_init__(self):
@@ -86,10 +93,12 @@ class Prior:
             raise InputError(
                 f"prior: couplings '{self.couplings}' is unknown; use one of {', '.join(COUPLINGS)}"
             )
-        if min(self.scale_spread, self.secondary_spread) < 0:
-            raise InputError("prior: scale_spread and secondary_spread must not be negative")
+        if min(self.scale_spread, self.secondary_spread, self.growth) < 0:
+            raise InputError("prior: scale_spread, secondary_spread and growth must not be negative")
         if self.gauge not in ("reference", "none"):
             raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
+        if self.gauge == "none" and self.growth > 0:
+            raise InputError("prior: growth is defined in the reference gauge; pass growth=0 with gauge='none'")
 
 
 class GapEnsemble(dist.Distribution):
@@ -178,6 +187,19 @@ class MatrixPrior:
         """Index of the anchored level."""
         return self.seen[0]
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Factors w (n,): 1 for levels that outputs use, more for the others the further they are from those."""
+        apart = np.abs(np.arange(self.n)[:, None] - np.asarray(self.seen)[None, :]).min(axis=1)
+        return 1.0 + self.prior.growth * apart
+
+    @property
+    def unseen_factors(self) -> np.ndarray:
+        """Factors (m,) on the standard deviations of off-diagonal elements: not 1 between two unseen levels."""
+        i, j = np.triu_indices(self.n, 1)
+        w = self.sizes
+        return np.where(np.minimum(w[i], w[j]) > 1.0, np.sqrt(w[i] * w[j]), 1.0)
+
     def coupling_units(self, gaps: jax.Array) -> jax.Array:
         """Units (m,) of the off-diagonal elements: √gap where a seen level is involved, otherwise 1."""
         levels = gauge.levels_from_gaps(gaps)
@@ -227,6 +249,25 @@ class MatrixPrior:
             return local * self.prior.slab / jnp.sqrt(self.prior.slab**2 + local**2)
         return jnp.ones((K - 1, len(i)))
 
+    def sample_diagonal(self, shift: jax.Array, s2: jax.Array) -> jax.Array:
+        """NumPyro site ``diagonal`` (K−1, n−1), given the multiples of the identity (K−1,), which it depends on.
+
+        Elements are N(0, s² w_k²) plus the m of the identity, ~ N(0, v): the law of their traceless part given their
+        mean is normal.
+        """
+        n, v, w2 = self.n, self.prior.shift_sd**2, self.sizes**2
+        if np.all(w2 == 1.0):
+            sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (len(s2), n - 1))
+            return numpyro.sample("diagonal", dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
+        H = gauge.traceless_basis(n)
+        gain = s2[:, None] * (w2 @ H / n)[None, :]  # covariance with the mean
+        mean_variance = v + s2 * w2.sum() / n**2
+        loc = gain * (shift / mean_variance)[:, None]
+        covariance = s2[:, None, None] * (H.T @ (w2[:, None] * H))[None]
+        covariance = covariance - gain[:, :, None] * gain[:, None, :] / mean_variance[:, None, None]
+        law = dist.MultivariateNormal(loc, covariance_matrix=covariance)
+        return numpyro.sample("diagonal", law.to_event(1))
+
     def sample(self) -> jax.Array:
         """Inside a NumPyro model: draw all matrices (K, n, n)."""
         n, K, complex_ = self.n, self.n_matrices, self.field == "complex"
@@ -238,23 +279,24 @@ class MatrixPrior:
             sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (K, hermitian.size(n, self.field)))
             x = numpyro.sample("coordinates", dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
             return self.assemble({"shift": shift, "coordinates": x})
-        sites, sd = {}, jnp.sqrt(v + s2 / n)
+        sites = {}
         above_mean = 0.0
         if n > 1:
             sites["gaps"] = numpyro.sample("gaps", GapEnsemble(scale[0], n, self.field))
             above_mean = gauge.levels_from_gaps(sites["gaps"])[self.anchor]
         # The mean of the levels is N(0, sd²): the anchored level is the mean plus its distance from it.
-        sites["anchor"] = numpyro.sample("anchor", dist.Normal(above_mean, sd[0]))
+        sites["anchor"] = numpyro.sample("anchor", dist.Normal(above_mean, jnp.sqrt(v + s2[0] / n)))
         if K > 1:
-            sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd[1:]).to_event(1))
+            sd = jnp.sqrt(v + s2[1:] * np.sum(self.sizes**2) / n**2)
+            sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd).to_event(1))
         if n > 1 and K > 1:
 
             def normal(name, sd, units):
                 sd = sd[:, None] / units[None, :]
                 sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
 
-            normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1))
-            units = self.coupling_units(sites["gaps"])
+            sites["diagonal"] = self.sample_diagonal(sites["shift"], s2[1:])
+            units = self.coupling_units(sites["gaps"]) / self.unseen_factors
             if not complex_:
                 sd = scale[1:, None] * self.sample_shrinkage(scale, sites["gaps"]) / units[None, :]
                 couplings = dist.Normal(jnp.zeros_like(sd), sd).to_event(2)

@@ -62,6 +62,8 @@ class Case:
             secondary_median=self.scale_median,
             secondary_spread=self.scale_spread,
             shift_sd=self.shift_sd,
+            terms_unit="spread",
+            growth=0.0,
             gauge=kind,
         )
         pmm, noise = PMM(self.outputs, dim=self.dim, field=self.field), Noise(floor, FLOOR_SCALE)

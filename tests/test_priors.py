@@ -49,7 +49,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize("kind", ["reference", "none"])
     def test_matrices_to_sites_to_matrices(self, n, n_primary, n_secondary, field, kind):
         rng = np.random.default_rng(n)
-        prior = MatrixPrior(Prior(gauge=kind), n, field, n_primary, n_secondary, seen=SEEN[n])
+        prior = MatrixPrior(Prior(gauge=kind, growth=0.0), n, field, n_primary, n_secondary, seen=SEEN[n])
         matrices = ensemble(rng, n, field, prior.n_matrices)
         scale = jnp.ones(prior.n_matrices)
         both = jax.jit(lambda m: (prior.sites(m, scale), prior.assemble(prior.sites(m, scale))))
@@ -175,7 +175,7 @@ class TestEnsemble:
     @fields
     def test_density_without_gauge_is_invariant(self, field):
         rng = np.random.default_rng(0)
-        prior = MatrixPrior(Prior(gauge="none"), 3, field, 2, 1)
+        prior = MatrixPrior(Prior(gauge="none", growth=0.0), 3, field, 2, 1)
         matrices = ensemble(rng, 3, field, 3)
         scale = jnp.array([0.5, 1.0, 2.0])
         density = jax.jit(lambda m: log_density(prior.sample, (), {}, prior.sites(m, scale))[0])
@@ -193,7 +193,7 @@ class TestEnsemble:
     def test_second_moments(self, field, kind):
         """Diagonal and off-diagonal variances, trace with the shift added."""
         tau, v, n, size = 1.5, 0.8**2, 3, 20_000
-        prior = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.8, gauge=kind)
+        prior = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.8, growth=0.0, gauge=kind)
         keys = jax.random.split(jax.random.key(2), size)
         sample = jax.jit(jax.vmap(lambda key: drawn(MatrixPrior(prior, n, field, 2), key)[0]))
         M = np.asarray(sample(keys))
@@ -215,7 +215,9 @@ class TestEnsemble:
     def test_the_plain_ensemble_brought_into_the_gauge_is_the_gauges_own(self, field):
         """Site by site, up to the signs that remain."""
         size = 8_000
-        fixed, plain = (MatrixPrior(Prior(gauge=g), 3, field, 2, 1, seen=(1,)) for g in ("reference", "none"))
+        fixed, plain = (
+            MatrixPrior(Prior(gauge=g, growth=0.0), 3, field, 2, 1, seen=(1,)) for g in ("reference", "none")
+        )
         keys = jax.random.split(jax.random.key(3), 2 * size)
 
         def brought(key):
@@ -293,9 +295,69 @@ class TestShrunkCouplings:
         with pytest.raises(InputError, match="real matrices in the reference gauge"):
             MatrixPrior(Prior(couplings="decaying"), 3, "complex", 2)
         with pytest.raises(InputError, match="real matrices in the reference gauge"):
-            MatrixPrior(Prior(couplings="horseshoe", gauge="none"), 3, "real", 2)
+            MatrixPrior(Prior(couplings="horseshoe", gauge="none", growth=0.0), 3, "real", 2)
         with pytest.raises(InputError, match="'sparse' is unknown"):
             Prior(couplings="sparse")
+
+
+class TestGrowth:
+    """Larger elements between levels that no output uses."""
+
+    @pytest.mark.parametrize("field", ["real", "complex"])
+    def test_log_density_is_that_of_the_elements(self, field):
+        n, growth = 4, 0.7
+        prior = MatrixPrior(Prior(growth=growth, shift_sd=1.3), n, field, 2, 1, seen=(1,))
+        np.testing.assert_allclose(prior.sizes, [1 + growth, 1, 1 + growth, 1 + 2 * growth])
+        plain = MatrixPrior(Prior(growth=0.0, shift_sd=1.3), n, field, 2, 1, seen=(1,))
+        matrices, sites = drawn(prior, jax.random.key(3))
+        scale, w = np.asarray(sites["scale"]), prior.sizes
+        s2 = np.asarray(gauge.ensemble_variance(jnp.asarray(scale), field))
+
+        def diagonals(w):
+            # d = mean 1 + H y, whose Jacobian is the same for all densities.
+            return sum(
+                stats.multivariate_normal(np.zeros(n), s2[k] * np.diag(w**2) + 1.3**2).logpdf(
+                    np.real(np.diagonal(np.asarray(matrices[k])))
+                )
+                for k in (1, 2)
+            )
+
+        expected = diagonals(w) - diagonals(np.ones(n))
+        i, j = np.triu_indices(n, 1)
+        factor = np.where((i != 1) & (j != 1), np.sqrt(w[i] * w[j]), 1.0)
+        components = 1 if field == "real" else 2
+        for k in (1, 2):
+            x2 = np.abs(np.asarray(matrices[k])[i, j]) ** 2
+            variance = scale[k] ** 2 / components  # of each component
+            expected += np.sum(-0.5 * x2 / variance * (1 / factor**2 - 1) - components * np.log(factor))
+        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, sites)[0]
+        assert found == pytest.approx(expected, rel=1e-9)
+
+    def test_draws_have_the_stated_variances(self):
+        prior = MatrixPrior(Prior(growth=1.0, scale_spread=0.0), 4, "real", 2, seen=(0, 1))
+        keys = jax.random.split(jax.random.key(0), 4000)
+        matrices = np.asarray(jax.jit(jax.vmap(lambda k: drawn(prior, k)[0]))(keys))[:, 1]
+        covariance = np.cov(np.diagonal(matrices, axis1=1, axis2=2).T)
+        expected = 9.0 + 2 * 4.0 * np.diag([1.0, 1.0, 4.0, 9.0])
+        # Monte Carlo error of a covariance of 4000 draws.
+        error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / 4000)
+        assert np.max(np.abs(covariance - expected) / error) < 4.0
+        assert matrices[:, 2, 3].var() == pytest.approx(4.0 * 2 * 3, rel=0.1)
+        assert matrices[:, 0, 3].var() == pytest.approx(4.0, rel=0.1)
+
+    def test_without_unseen_levels_it_changes_nothing(self):
+        _, sites = drawn(MatrixPrior(Prior(), 2, "real", 2, seen=(0, 1)), jax.random.key(0))
+        densities = [
+            log_density(MatrixPrior(Prior(growth=g), 2, "real", 2, seen=(0, 1)).sample, (), {}, sites)[0]
+            for g in (0.0, 2.0)
+        ]
+        assert densities[0] == densities[1]
+
+    def test_what_is_not_defined_is_refused(self):
+        with pytest.raises(InputError, match="growth=0 with gauge='none'"):
+            Prior(gauge="none", growth=0.5)
+        with pytest.raises(InputError, match="growth must not be negative"):
+            Prior(growth=-0.1)
 
 
 class TestUnitOfTheTerms:
