@@ -31,6 +31,8 @@ PRIOR = Prior(
     secondary_median=0.8,
     secondary_spread=0.7,
     shift_sd=1.7,
+    terms_unit="spread",
+    growth=0.0,
 )
 fields = pytest.mark.parametrize("field", hermitian.FIELDS)
 

@@ -260,9 +260,9 @@ class TestShrunkCouplings:
     @pytest.mark.parametrize("kind", ["decaying", "horseshoe"])
     def test_log_density_has_the_stated_factors(self, kind):
         n = 4
-        hyper = Prior(couplings=kind, slab=1.5)
+        hyper = Prior(couplings=kind, slab=1.5, growth=0.0)
         prior = MatrixPrior(hyper, n, "real", 2, 1)
-        plain = MatrixPrior(Prior(), n, "real", 2, 1)
+        plain = MatrixPrior(Prior(growth=0.0), n, "real", 2, 1)
         _, sites = drawn(prior, jax.random.key(1))
         common = {k: v for k, v in sites.items() if k not in ("reach", "local")}
         found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, common)[0]

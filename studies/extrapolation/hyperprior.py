@@ -50,9 +50,11 @@ def draw(name: str, path: Path) -> None:
     )
     pmm = bp.PMM(tuple(task.problem.outputs.values()), basis=parse_basis(task.basis))
     method = bp.Manifold(2, 120, 150, starts=bp.AnnealedStarts(candidates=24))
-    fit = bp.fit(bp.Posterior(task.data, pmm, prior), method, key=1, controls=task.controls)
+    posterior = bp.Posterior(task.data, pmm, prior)
+    fit = bp.fit(posterior, method, key=1, controls=task.controls)
     draws = fit.sample(task.controls) / task.spread
-    scale = fit.draws.sites["scale"]
+    # In units of the prior's median, which is not the same for all matrices.
+    scale = median * fit.draws.sites["scale"] / np.asarray(posterior.matrix_prior.hyperparameters()[0])
     np.savez(
         path,
         draws=draws.reshape(-1, *draws.shape[2:]),

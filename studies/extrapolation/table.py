@@ -21,6 +21,7 @@ LEVEL = 0.9
 RESAMPLES = 2000
 ADDED = 1e-4
 """Of the spread, added to both sides of a ratio of CRPS: nobody needs more digits."""
+LEAST_OF_A_FAMILY = 0.7
 DISTANCES = (0.0, 0.1, 0.25, 0.5, 1.0, np.inf)
 GROUPS = {
     "main": "Main: no small matrix represents the problem",
@@ -313,9 +314,62 @@ def failures(results: Results) -> list[str]:
     return [f"- {t} {m}: {r['message']}" for (t, m), r in results.found.items() if r["status"] == "failed"]
 
 
+def figures(results: Results) -> list[str]:
+    """The figures that matter with what was aimed at, over the main group."""
+    text = _head("figure", "aim", *(f"noise {n:g}" for n in results.noises("main")))
+    by_noise = [results.rows(results.ours, "main", n) for n in results.noises("main")]
+
+    def line(name, aim, cell):
+        text.append(_line(name, aim, *(cell(rows) if rows else "" for rows in by_noise)))
+
+    def families(rows):
+        worst = {f: coverage([r for r in rows if r["family"] == f])[0] for f in {r["family"] for r in rows}}
+        low = sorted((c, f) for f, c in worst.items() if c < LEAST_OF_A_FAMILY)
+        return ", ".join(f"{f} {c:.2f}" for c, f in low) or "none"
+
+    def ratios(rows, methods):
+        found = {m: results.pairs(rows, m) for m in methods}
+        return ", ".join(f"{m} {geometric(p)[0]:.2g} ({len(p)})" for m, p in found.items() if p)
+
+    def won(rows, methods):
+        found = {m: results.pairs(rows, m) for m in methods}
+        shares = {m: np.mean([log_ratio(a, b) < 0 for a, b in p]) for m, p in found.items() if p}
+        return ", ".join(f"{m} {s:.0%}" for m, s in sorted(shares.items(), key=lambda x: x[1])[:3])
+
+    def doubted(rows):
+        flags = np.concatenate([np.ravel(r["flags"]) for r in rows]).astype(bool)
+        missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
+        return f"{flags.mean():.0%}, {(flags & missed).sum() / missed.sum():.0%}" if missed.any() else ""
+
+    def best(rows):
+        return _interval(geometric(pairs), ".2g") if (pairs := results.pairs(rows, None)) else ""
+
+    line("tasks", "", len)
+    line(
+        "pooled coverage of the 90 % band",
+        "interval meets [0.87, 0.95]",
+        lambda rows: _interval(coverage(rows)),
+    )
+    line(f"families below {LEAST_OF_A_FAMILY:.2f}", "none", families)
+    line("ECE of central intervals", "0.05", lambda rows: f"{calibration_error(rows):.3f}")
+    line("CRPS over that of the best general method, chosen for each task afterwards", "0.4", best)
+    line(
+        "CRPS over that of each deterministic matrix model (tasks)",
+        "0.8",
+        lambda rows: ratios(rows, results.matrix_models),
+    )
+    line(
+        "share of tasks won against single peers, least three",
+        "70 %",
+        lambda rows: won(rows, [*results.general, *results.matrix_models]),
+    )
+    line("points doubted, share of all misses at them", "5 to 40 %, 60 %", doubted)
+    return text
+
+
 def report(results: Results) -> str:
     """All tables."""
-    text = []
+    text = ["## Figures", "", *figures(results), ""] if results.noises("main") else []
     for group, title in GROUPS.items():
         if not any(group_of(r) == group for r in results.found.values()):
             continue
