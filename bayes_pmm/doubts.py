@@ -7,14 +7,11 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     Outputs of M(c) are linear in φ(c) as long as the levels do not interact. If none of them departs from linear in the
     training data by more than the noise, the data know nothing about couplings, and a level that comes down further out
     would be a surprise.
-``unseen``
-    The state that the output belongs to consists largely of states that no output shows at the nearest training
-    control. What the data say about those they say in passing.
-``wide``
-    The band's standard deviation is a large part of what the training data vary: they say little here, and the prior
-    of what they have not shown decides.
+``outermost``
+    The output needs a level next to one that no data show, such as the highest that was measured. Where levels
+    from beyond come down, they meet this one first; judged from a smaller distance on.
 ``far``
-    The distance from the data exceeds their own range twice.
+    The distance from the data exceeds their own range.
 ``prior``
     Another prior scale would move the band: the derivative of its mean with respect to the log of the scales'
     prior median, in units of its own width.
@@ -30,8 +27,6 @@ How often they come true is measured in ``studies/extrapolation``.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 
@@ -39,13 +34,12 @@ from bayes_pmm.defect import distances
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity", "strengths", "unseen_share"]
+__all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity", "strengths"]
 
 DOUBTS: Mapping[str, str] = {
     "uncurved": "the training data show no interaction of levels beyond the noise",
-    "unseen": "the state is made of levels that the data do not show",
-    "wide": "the band is as wide as a large part of the data's variation, so the prior decides",
-    "far": "further from the data than twice their own range",
+    "outermost": "belongs to the last level that the data show, and levels from beyond may come down",
+    "far": "further from the data than their own range",
     "prior": "another prior scale would move the band",
     "chains": "the chains disagree here",
     "defect": "what the model cannot represent dominates the band",
@@ -55,11 +49,10 @@ DOUBTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class _Limits:
-    curvature: float = 1.5
-    unseen: float = 0.5
-    width: float = 0.4
-    distance: float = 2.0
-    prior: float = 0.5
+    curvature: float = 1.0
+    outermost: float = 0.6
+    distance: float = 1.0
+    prior: float = 0.3
     rhat: float = 1.1
     floor: float = 3.0
     defect: float = 0.7
@@ -109,12 +102,12 @@ def strengths(
     w = np.repeat(weights, outputs.shape[1])
     w = w / w.sum()
     model_sd = _deviation(outputs, w)
+    apart = distances(data, controls)
     large = np.zeros(outside.shape)
     if posterior.noise.floor:
         floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
         known = np.where(data.rms_errors > 0, data.rms_errors, np.inf)
         large = large + floor / known / limits.floor
-    other = np.zeros_like(model_sd)
     if defect is not None:
         other = _deviation(defect, w)
         total = other**2 + model_sd**2
@@ -123,46 +116,13 @@ def strengths(
     bent = np.nanmax(curvature(posterior, draws, training, weights))
     found = {
         "uncurved": np.full(outside.shape, limits.curvature / max(bent, 1e-12)),
-        "unseen": unseen_share(posterior, draws, controls, w) / limits.unseen,
-        "wide": np.hypot(model_sd, other) / (limits.width * _variation(posterior)),
-        "far": distances(data, controls) / limits.distance,
+        "outermost": apart * _outermost(posterior) / limits.outermost,
+        "far": apart / limits.distance,
         "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) / limits.prior,
         "chains": _disagreement(outputs) / (limits.rhat - 1.0),
         "defect": large,
     }
     return {name: np.where(outside, found[name], 0.0) for name in DOUBTS}
-
-
-def unseen_share(posterior: Posterior, draws: Draws, controls: np.ndarray, w: np.ndarray) -> np.ndarray:
-    r"""Share of the outputs' states in levels that the data do not show, (N, Q).
-
-    For an output that needs levels K it is the posterior mean of the largest, over k in K, of
-    1 − Σ_j ⟨v_j(c₀)|v_k(c)⟩², where c₀ is the training control nearest to c and j runs over all levels that any
-    output needs.
-
-    Parameters
-    ----------
-    controls : array (N, p)
-    w : array (draws,)
-        Weights of the draws of all chains, summing to 1.
-    """
-    pmm, data, prior = posterior.pmm, posterior.data, posterior.matrix_prior
-    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-    matrices = np.asarray(jax.jit(jax.vmap(prior.assemble))(flat))
-    primary = matrices[:, : prior.n_primary]
-    width = np.ptp(data.controls, axis=0)
-    width = np.where(width > 0, width, 1.0)
-    apart = (controls[:, None, :] - data.controls[None, :, :]) / width
-    near = data.controls[np.argmin(np.sum(apart**2, axis=-1), axis=1)]
-
-    def vectors(c):
-        phi = np.asarray(posterior.scaling.coefficients(pmm.basis, c))
-        return np.linalg.eigh(np.einsum("nl,slij->snij", phi, primary))[1]
-
-    there, known = vectors(controls), vectors(near)[..., list(prior.seen)]
-    overlap = np.abs(np.einsum("snij,snik->snjk", known.conj(), there)) ** 2
-    unseen = np.tensordot(w, 1.0 - np.sum(overlap, axis=2), axes=1)
-    return np.stack([np.max(unseen[:, list(o.levels)], axis=1) for o in pmm.outputs], axis=1)
 
 
 def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -225,14 +185,11 @@ def _disagreement(outputs: np.ndarray) -> np.ndarray:
     return np.where(np.ptp(outputs, axis=(0, 1)) > 0, np.nan_to_num(rhat, nan=1.0, posinf=1e6) - 1.0, 0.0)
 
 
-def _variation(posterior: Posterior) -> np.ndarray:
-    """What the training data vary, (Q,): levels together, since they share one unit; every other output by itself."""
-    scaling = posterior.scaling
-    return np.where(
-        [o.kind == "level" for o in posterior.pmm.outputs],
-        np.asarray(scaling.scale),
-        np.asarray(scaling.spread),
-    )
+def _outermost(posterior: Posterior) -> np.ndarray:
+    """Which outputs (Q,) need a level that has a neighbour which no output needs."""
+    n, seen = posterior.pmm.dim, set(posterior.matrix_prior.seen)
+    at_border = {k for k in seen if {k - 1, k + 1} & set(range(n)) - seen}
+    return np.array([any(k % n in at_border for k in o.levels) for o in posterior.pmm.outputs])
 
 
 def _deviation(draws: np.ndarray, w: np.ndarray) -> np.ndarray:

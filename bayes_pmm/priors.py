@@ -98,7 +98,9 @@ class Prior:
         if self.gauge not in ("reference", "none"):
             raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
         if self.gauge == "none" and self.growth > 0:
-            raise InputError("prior: growth is defined in the reference gauge; pass growth=0 with gauge='none'")
+            raise InputError(
+                "prior: growth is defined in the reference gauge; pass growth=0 with gauge='none'"
+            )
 
 
 class GapEnsemble(dist.Distribution):

@@ -9,7 +9,7 @@ from line import Exact, line
 
 import bayes_pmm as bp
 from bayes_pmm.data import Dataset
-from bayes_pmm.doubts import DOUBTS, curvature, prior_sensitivity, unseen_share
+from bayes_pmm.doubts import DOUBTS, LIMITS, curvature, find_doubts, prior_sensitivity, strengths
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.inference.start import AnnealedStarts
 
@@ -60,7 +60,9 @@ def test_bent_levels_are_not_doubted_near_the_data(bent):
     _, bands = bent
     assert tuple(bands.doubts) == tuple(DOUBTS)
     assert not bands.doubts["uncurved"].any()
-    np.testing.assert_array_equal(bands.doubts["far"][:, 0], [False, False, False, True])
+    np.testing.assert_array_equal(bands.doubts["far"][:, 0], [False, False, True, True])
+    # The other level is not seen.
+    np.testing.assert_array_equal(bands.doubts["outermost"][:, 0], [False, False, True, True])
 
 
 def test_straight_levels_are_doubted_everywhere_outside():
@@ -68,7 +70,7 @@ def test_straight_levels_are_doubted_everywhere_outside():
     np.testing.assert_array_equal(bands.doubts["uncurved"][:, 0], [False, True, True, True])
     bend = curvature(fit.posterior, fit.draws, fit.sample(C, "model"), fit.weights)
     assert bend.shape == (1,)
-    assert bend[0] < 1.5
+    assert bend[0] < LIMITS.curvature
 
 
 def test_curvature_of_a_parabola_is_its_closed_form(bent):
@@ -81,29 +83,6 @@ def test_curvature_of_a_parabola_is_its_closed_form(bent):
     assert curvature(posterior, fit.draws, training, np.ones(4))[0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_unseen_share_is_how_far_the_eigenvector_turns():
-    gap = 2.0
-    fit, _ = doubts_of(crossing(gap))
-    w = np.full(240, 1 / 240)
-    share = unseen_share(fit.posterior, fit.draws, BEYOND, w)[:, 0]
-    # The lower state of [[c, g], [g, -c]] turns by half the change of the polar angle of (c, g).
-    near = np.clip(BEYOND[:, 0], -1.0, 1.0)
-    turned = 0.5 * (np.arctan2(gap, near) - np.arctan2(gap, BEYOND[:, 0]))
-    np.testing.assert_allclose(share, np.sin(turned) ** 2, atol=0.02)
-    assert share[-1] > 0.1
-
-
-def test_no_state_is_unseen_where_all_levels_are_seen():
-    lower = np.sqrt(C**2 + 0.16)
-    noise = 0.01 * np.random.default_rng(0).normal(size=(9, 2))
-    values = np.concatenate([-lower, lower], axis=1) + noise
-    data = Dataset(C, values, np.full(values.shape, 0.01), ("c",), ("E0", "E1"))
-    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2))
-    draws = drawn(posterior)
-    share = unseen_share(posterior, draws, BEYOND, np.full(240, 1 / 240))
-    np.testing.assert_allclose(share, 0.0, atol=1e-12)
-
-
 def test_doubts_are_where_their_strength_exceeds_one(bent):
     fit, bands = bent
     strength = fit.doubt_strengths(BEYOND)
@@ -111,7 +90,34 @@ def test_doubts_are_where_their_strength_exceeds_one(bent):
     for name, where in bands.doubts.items():
         np.testing.assert_array_equal(strength[name] > 1.0, where)
         assert (strength[name][0] == 0.0).all()  # inside the data
-    np.testing.assert_allclose(strength["far"][1:, 0], [0.05, 0.975, 1.125], rtol=1e-6)
+    np.testing.assert_allclose(strength["far"][1:, 0], [0.1, 1.95, 2.25], rtol=1e-6)
+    np.testing.assert_allclose(strength["outermost"], strength["far"] / 0.6, rtol=1e-6)
+    assert {k: v.tolist() for k, v in find_doubts(strength).items()} == {
+        k: v.tolist() for k, v in bands.doubts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("outputs", "dim", "expected"),
+    [
+        (["E0", "E1"], 2, [0, 0]),
+        (["E0", "E1"], 4, [0, 1]),
+        (["E0", "E2"], 3, [1, 1]),
+        (["E[-1]", "E[-2]", "E[-2]-E[-1]"], 4, [0, 1, 1]),
+        (["E1-E0", "E2-E0", "<0|A|0>"], 5, [0, 1, 0]),
+    ],
+)
+def test_outermost_outputs_need_a_level_beside_one_that_is_not_seen(outputs, dim, expected):
+    values = np.arange(len(outputs)) + C
+    data = Dataset(C, values, np.full(values.shape, 0.1), ("c",), tuple(f"y{i}" for i in range(len(outputs))))
+    posterior = bp.Posterior(data, bp.PMM(outputs, dim=dim))
+    draws = Draws(
+        jax.vmap(jax.vmap(posterior.prior_sites))(jax.random.split(jax.random.key(0), (1, 4))), {}, {}
+    )
+    there = outputs_of(posterior)(draws, BEYOND)
+    training = outputs_of(posterior)(draws, C)
+    found = strengths(posterior, draws, BEYOND, there, training, np.ones(1))["outermost"]
+    np.testing.assert_allclose(found[1:], np.outer([0.1, 1.95, 2.25], expected) / 0.6, rtol=1e-6, atol=0)
 
 
 def test_chains_that_disagree_outside_are_doubted_there(bent):
@@ -171,11 +177,3 @@ def test_fixed_scales_have_no_sensitivity_and_a_straight_line_is_uncurved():
     assert bands.doubt_lines[0].startswith("1 of 1 extrapolated")
     table = bands.to_dataframe()
     assert list(table["doubts"]) == ["", "", "uncurved", "uncurved"]
-
-
-def test_a_band_as_wide_as_the_data_vary_is_doubted():
-    for size, expected in ((0.05, False), (0.6, True)):
-        posterior = line(size=size)
-        bands = bp.fit(posterior, Exact(500), key=0).predict(np.array([[1.0], [3.0]]))
-        assert (bands.sd["latent"][1, 0] > 0.4 * posterior.scaling.scale[0]) == expected
-        np.testing.assert_array_equal(bands.doubts["wide"][:, 0], [False, expected])
