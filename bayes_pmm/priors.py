@@ -9,8 +9,9 @@ the model samples, in data units (centred form):
 noise while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved
 sheet;
 ``gaps`` (n−1,) — gaps between the levels of the reference matrix;
-``shift`` (K−1,) — the multiple of the identity in the others, whose variance is v + s²/n without growth;
-``diagonal`` (K−1, n−1) — traceless diagonals of the others in Helmert's basis;
+``shift`` (K−1,) — mean of the diagonal of the others, weighted by w⁻² (see growth), whose variance is v + s²/Σ w⁻²;
+``diagonal`` (K−1, n−1) — their diagonals less this mean, in a basis that is orthonormal in units of w (Helmert's if
+all w are 1);
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
 but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest;
 ``reach`` () or ``local`` (K−1, m) — where couplings are shrunk one by one (``Prior.couplings``).
@@ -202,6 +203,21 @@ class MatrixPrior:
         w = self.sizes
         return np.where(np.minimum(w[i], w[j]) > 1.0, np.sqrt(w[i] * w[j]), 1.0)
 
+    @property
+    def diagonal_basis(self) -> np.ndarray:
+        """Basis (n, n−1) of a diagonal less its mean, the mean weighted by w⁻²: orthonormal in units of w.
+
+        A diagonal d_k ~ m + N(0, s² w_k²) has such a mean, ~ N(0, v + s²/Σ w_k⁻²), and coordinates, ~ N(0, s²): all
+        independent. Helmert's basis and the plain mean if all w are 1.
+        """
+        H = gauge.traceless_basis(self.n)
+        u = (1 / self.sizes) / np.linalg.norm(1 / self.sizes)
+        v = np.full(self.n, self.n**-0.5) - u
+        # The reflection that takes (1, ..., 1)/√n to u takes its complement to that of u.
+        if (length := v @ v) > 0:
+            H = H - 2 * np.outer(v, v @ H) / length
+        return self.sizes[:, None] * H
+
     def coupling_units(self, gaps: jax.Array) -> jax.Array:
         """Units (m,) of the off-diagonal elements: √gap where a seen level is involved, otherwise 1."""
         levels = gauge.levels_from_gaps(gaps)
@@ -251,25 +267,6 @@ class MatrixPrior:
             return local * self.prior.slab / jnp.sqrt(self.prior.slab**2 + local**2)
         return jnp.ones((K - 1, len(i)))
 
-    def sample_diagonal(self, shift: jax.Array, s2: jax.Array) -> jax.Array:
-        """NumPyro site ``diagonal`` (K−1, n−1), given the multiples of the identity (K−1,), which it depends on.
-
-        Elements are N(0, s² w_k²) plus the m of the identity, ~ N(0, v): the law of their traceless part given their
-        mean is normal.
-        """
-        n, v, w2 = self.n, self.prior.shift_sd**2, self.sizes**2
-        if np.all(w2 == 1.0):
-            sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (len(s2), n - 1))
-            return numpyro.sample("diagonal", dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
-        H = gauge.traceless_basis(n)
-        gain = s2[:, None] * (w2 @ H / n)[None, :]  # covariance with the mean
-        mean_variance = v + s2 * w2.sum() / n**2
-        loc = gain * (shift / mean_variance)[:, None]
-        covariance = s2[:, None, None] * (H.T @ (w2[:, None] * H))[None]
-        covariance = covariance - gain[:, :, None] * gain[:, None, :] / mean_variance[:, None, None]
-        law = dist.MultivariateNormal(loc, covariance_matrix=covariance)
-        return numpyro.sample("diagonal", law.to_event(1))
-
     def sample(self) -> jax.Array:
         """Inside a NumPyro model: draw all matrices (K, n, n)."""
         n, K, complex_ = self.n, self.n_matrices, self.field == "complex"
@@ -289,7 +286,7 @@ class MatrixPrior:
         # The mean of the levels is N(0, sd²): the anchored level is the mean plus its distance from it.
         sites["anchor"] = numpyro.sample("anchor", dist.Normal(above_mean, jnp.sqrt(v + s2[0] / n)))
         if K > 1:
-            sd = jnp.sqrt(v + s2[1:] * np.sum(self.sizes**2) / n**2)
+            sd = jnp.sqrt(v + s2[1:] / np.sum(self.sizes**-2.0))
             sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd).to_event(1))
         if n > 1 and K > 1:
 
@@ -297,7 +294,7 @@ class MatrixPrior:
                 sd = sd[:, None] / units[None, :]
                 sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
 
-            sites["diagonal"] = self.sample_diagonal(sites["shift"], s2[1:])
+            normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1))
             units = self.coupling_units(sites["gaps"]) / self.unseen_factors
             if not complex_:
                 sd = scale[1:, None] * self.sample_shrinkage(scale, sites["gaps"]) / units[None, :]
@@ -326,8 +323,7 @@ class MatrixPrior:
         identity = sites["shift"][:, None, None] * jnp.eye(n)[None]
         if n == 1:
             return jnp.concatenate([reference, identity])
-        H = jnp.asarray(gauge.traceless_basis(n))
-        diagonal = sites["diagonal"] @ H.T
+        diagonal = sites["diagonal"] @ jnp.asarray(self.diagonal_basis).T
         if self.field == "real":
             re, im = sites["offdiagonal"], None
         else:
@@ -367,7 +363,9 @@ class MatrixPrior:
         levels = jnp.real(jnp.diagonal(matrices[0]))
         sites["anchor"] = levels[self.anchor]
         if self.n_matrices > 1:
-            sites["shift"] = shift[1:]
+            w2 = self.sizes**-2.0
+            diagonals = jnp.real(jnp.diagonal(matrices[1:], axis1=1, axis2=2))
+            sites["shift"] = diagonals @ jnp.asarray(w2 / w2.sum())
         if n == 1:
             return sites
         sites["gaps"] = jnp.maximum(jnp.diff(levels), 1e-9 * scale[0])
@@ -375,7 +373,9 @@ class MatrixPrior:
             return sites
         x = hermitian.to_coordinates(matrices[1:], self.field)
         root2 = np.sqrt(2.0) * self.coupling_units(sites["gaps"])[None, :]
-        sites["diagonal"] = x[:, :n] @ jnp.asarray(gauge.traceless_basis(n))
+        # The basis is orthonormal in units of w, and so orthogonal there to the mean.
+        inverse = self.diagonal_basis / self.sizes[:, None] ** 2
+        sites["diagonal"] = x[:, :n] @ jnp.asarray(inverse)
         re = x[:, n : n + m] / root2
         if self.prior.couplings == "decaying":
             sites["reach"] = jnp.asarray(REACH)

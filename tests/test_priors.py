@@ -310,13 +310,16 @@ class TestGrowth:
         np.testing.assert_allclose(prior.sizes, [1 + growth, 1, 1 + growth, 1 + 2 * growth])
         plain = MatrixPrior(Prior(growth=0.0, shift_sd=1.3), n, field, 2, 1, seen=(1,))
         matrices, sites = drawn(prior, jax.random.key(3))
+        same = plain.sites(matrices, sites["scale"])
         scale, w = np.asarray(sites["scale"]), prior.sizes
         s2 = np.asarray(gauge.ensemble_variance(jnp.asarray(scale), field))
 
         def diagonals(w):
-            # d = mean 1 + H y, whose Jacobian is the same for all densities.
+            # d = a 1 + B z with B = W H, H orthonormal and orthogonal to 1/w.
+            jacobian = np.sum(np.log(w)) + 0.5 * np.log(np.sum(w**-2.0))
             return sum(
-                stats.multivariate_normal(np.zeros(n), s2[k] * np.diag(w**2) + 1.3**2).logpdf(
+                jacobian
+                + stats.multivariate_normal(np.zeros(n), s2[k] * np.diag(w**2) + 1.3**2).logpdf(
                     np.real(np.diagonal(np.asarray(matrices[k])))
                 )
                 for k in (1, 2)
@@ -330,7 +333,7 @@ class TestGrowth:
             x2 = np.abs(np.asarray(matrices[k])[i, j]) ** 2
             variance = scale[k] ** 2 / components  # of each component
             expected += np.sum(-0.5 * x2 / variance * (1 / factor**2 - 1) - components * np.log(factor))
-        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, sites)[0]
+        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, same)[0]
         assert found == pytest.approx(expected, rel=1e-9)
 
     def test_draws_have_the_stated_variances(self):
