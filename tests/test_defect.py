@@ -116,7 +116,7 @@ def test_a_stored_fit_keeps_its_defect(tmp_path):
 
 
 def test_a_refit_that_failed_is_reported():
-    with pytest.warns(UserWarning, match="refit without the upper end of g failed"):
+    with pytest.warns(UserWarning, match="refit without the upper end of g is failed"):
         learn_defect(line(), Exact(10), 0)
 
 

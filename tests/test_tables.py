@@ -222,7 +222,11 @@ BAD_DATA = {
         {"where": "g<2"},
         ["column E1", "every row that --where keeps"],
     ),
-    "fewer rows than outputs": ("g,E0,E1\n0,1,2\n", {}, ["fewer rows (1) than outputs (2)"]),
+    "fewer rows than outputs": (
+        "g,E0,E1,E2\n0,1,2,3\n1,2,3,4\n",
+        {"outputs": ["E0", "E1", "E2"]},
+        ["fewer rows (2) than outputs (3)"],
+    ),
     "error empty": ("g,E0,E1,s\n0,1,2,.1\n1,3,4,\n", {"errors": ["s", "-"]}, ["line 3, column s", "empty"]),
     "error zero": ("g,E0,E1,s\n0,1,2,.1\n1,3,4,0\n", {"errors": ["s", "-"]}, ["line 3, column s", "is 0.0"]),
     "errors all zero": (
