@@ -211,7 +211,8 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
         posterior = Posterior(
             data,
             PMM(about["outputs"], about["dim"], basis, about["field"]),
-            Prior(**about["prior"]),
+            # What a file does not name did not exist when it was written.
+            Prior(**{"terms_unit": "spread", "growth": 0.0} | about["prior"]),
             Noise(**about["noise"]),
             Scaling.from_dict(about["scaling"]),
         )

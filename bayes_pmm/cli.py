@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
+    command = next((a for a in given if not str(a).startswith("-")), None)
     try:
         return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
@@ -59,9 +60,7 @@ def _run(arguments: list[str] | None) -> int:
     except BayesPMMError as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
-        hint = (
-            "; the same command with --resume goes on from the last checkpoint" if "fit" in given[:2] else ""
-        )
+        hint = "; the same command with --resume goes on from the last checkpoint" if command == "fit" else ""
         return _complain(f"interrupted{hint}", INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (for example `| head`): nothing is wrong.

@@ -1,11 +1,14 @@
 """One object with all groups, opened by the installed ArviZ, whichever generation it is."""
 
+import json
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
 
 import bayes_pmm as bp
+from bayes_pmm import arviz_io
 from bayes_pmm.diagnostics import import_arviz, rhat_and_ess
 
 mpl.use("Agg")
@@ -94,6 +97,16 @@ def test_save_and_load_give_the_same_fit(fits, tmp_path):
     with pytest.raises(bp.InputError, match="exists already"):
         fit.save(path)
     assert path.read_bytes() == before
+
+
+def test_a_file_of_an_earlier_version_keeps_its_prior(fits):
+    tree = fits[0].tree.copy()
+    about = json.loads(tree.attrs["bayes_pmm"])
+    for name in ("terms_unit", "growth"):  # options that did not exist
+        del about["prior"][name]
+    tree.attrs["bayes_pmm"] = json.dumps(about)
+    prior = arviz_io.restore(tree)[0].prior
+    assert (prior.terms_unit, prior.growth) == ("spread", 0.0)
 
 
 def test_arviz_opens_the_stored_file(fits, tmp_path):

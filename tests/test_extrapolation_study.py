@@ -1,6 +1,7 @@
 """The extrapolation study: every peer forecasts, lines are scored and resumed, tables and pictures come from them."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from bayes_pmm import problems
 from bayes_pmm.errors import InputError
 from studies.extrapolation import (
+    ablations,
     gaussian_processes,
     lines,
     matrix_models,
@@ -298,3 +300,19 @@ def test_our_method_gives_weights_and_status():
     assert forecast.flags.shape == TASK.truth.shape
     assert forecast.about["status"] in ("ok", "suspect", "failed")
     assert set(GENERAL) | set(MATRIX_MODELS) | set(INFORMED) == set(PEERS)
+
+
+def test_ablations_are_printed_from_the_committed_lines():
+    folder = Path(ablations.__file__).parent
+    text = "\n".join(
+        ablations.report(lines.read(folder / "results.jsonl"), lines.read(folder / "ablations.jsonl"))
+    )
+    for title in ("Growth, noise 0.01", "Dimension, noise 0:", "Units:", "Treatments:", "Predictors"):
+        assert f"### {title}" in text
+    assert "nan" not in text
+
+
+def test_area_under_the_curve_of_a_perfect_and_a_useless_score():
+    missed = np.array([False, False, True, True])
+    assert ablations.auc(np.array([0.0, 1.0, 2.0, 3.0]), missed) == 1.0
+    assert ablations.auc(np.array([0.0, 3.0, 1.0, 2.0]), missed) == 0.5

@@ -1,0 +1,129 @@
+"""Comparisons behind the defaults, in Markdown, from the lines alone.
+
+    python -m studies.extrapolation.ablations studies/extrapolation/results.jsonl studies/extrapolation/ablations.jsonl
+
+Each table sets methods side by side on the tasks that all of them have.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from studies.extrapolation import lines
+from studies.extrapolation.table import calibration_error, coverage, geometric, group_of, hits, mean_crps
+
+SIX = ("oscillator/", "random_weak/", "pairing/", "hubbard/", "xxz/", "two_couplings/")
+
+
+def common(found: dict, methods: list[str], keep=None) -> dict[str, list[dict]]:
+    """Lines of each method on the tasks of the main group that all of them have."""
+    done = {k: r for k, r in found.items() if r["status"] == "done" and group_of(r) == "main"}
+    tasks = [t for t, m in done if m == methods[0] and all((t, k) in done for k in methods)]
+    return {m: [done[t, m] for t in tasks if keep is None or keep(done[t, m])] for m in methods}
+
+
+def table(title: str, found: dict, methods: dict[str, str], keep=None) -> list[str]:
+    """Coverage, calibration and CRPS of methods (label to name) beside each other, the first as the unit."""
+    sets = common(found, list(methods), keep)
+    first = next(iter(sets.values()))
+    if not first:
+        return []
+    text = [
+        f"### {title}: {len(first)} tasks",
+        "",
+        "| method | coverage | ECE | CRPS / first | misses below the band | largest R-hat | CPU s (median) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label, rows in sets.items():
+        pit = np.concatenate([np.ravel(r["pit"]) for r in rows])
+        missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
+        below = f"{np.mean(pit[missed] < 0.5):.0%}" if missed.any() else ""
+        cells = (
+            methods[label],
+            f"{coverage(rows)[0]:.2f}",
+            f"{calibration_error(rows):.3f}",
+            f"{geometric(list(zip(rows, first, strict=True)))[0]:.2f}",
+            below,
+            f"{max(r['about']['rhat'] for r in rows):.2f}",
+            f"{np.median([r['cpu_seconds'] for r in rows]):.0f}",
+        )
+        text.append(f"| {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+def each(title: str, found: dict, methods: dict[str, str], keep=None) -> list[str]:
+    """Coverage / CRPS of every task."""
+    sets = common(found, list(methods), keep)
+    names = list(methods.values())
+    text = [f"### {title}", "", f"| task | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    for rows in zip(*sets.values(), strict=True):
+        cells = " | ".join(f"{hits(r).mean():.2f} / {mean_crps(r):.3g}" for r in rows)
+        text.append(f"| {rows[0]['task'].rsplit('/', 1)[0]} | {cells} |")
+    return [*text, ""]
+
+
+def auc(score: np.ndarray, missed: np.ndarray) -> float:
+    """Area under the ROC curve of a score for misses."""
+    rank = np.argsort(np.argsort(score, kind="stable"), kind="stable")
+    return float((rank[missed].mean() - (missed.sum() - 1) / 2) / np.sum(~missed))
+
+
+def predictors(found: dict) -> list[str]:
+    """How well distance and width tell misses from hits."""
+    rows = [
+        r for r in found.values() if r["method"] == "pmm" and r["status"] == "done" and group_of(r) == "main"
+    ]
+    missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
+    far = [np.repeat(r["distance"], np.shape(r["pit"])[1]) for r in rows]
+    scores = {"distance": np.concatenate(far), "width": np.concatenate([np.ravel(r["sd"]) for r in rows])}
+    text = [
+        f"### Predictors of a miss: {len(missed)} points",
+        "",
+        "| | area under the ROC curve |",
+        "|---|---|",
+    ]
+    return [*text, *(f"| {name} | {auc(score, missed):.2f} |" for name, score in scores.items()), ""]
+
+
+def report(results: dict, earlier: dict) -> list[str]:
+    """All tables."""
+    text = []
+    growth = {"pmm-0": "growth 0", "pmm": "growth 0.5 (default)"}
+    for noise in (1e-2, 1e-4, 0.0):
+        text += table(f"Growth, noise {noise:g}", results, growth, lambda r, s=noise: r["noise"] == s)
+    text += table("Growth 1 too", results, growth | {"pmm-slope1": "growth 1"})
+    # The sixteen tasks on which variants of growth were tried.
+    variants = {"pmm-0": "growth 0", "pmm-slope05": "growth 0.5", "pmm-slope1": "growth 1"}
+    variants |= {"pmm-grow05": "0.5, couplings too", "pmm-grow1": "1, couplings too"}
+    text += table("Variants of growth", results | earlier, variants)
+    text += table("Dimension, growth 0", results, {"pmm-0": "default n", "pmm-7-0": "n = 7"})
+    for noise in (1e-4, 0.0):
+        dims = {"pmm": "default n", "pmm-7": "n = 7"}
+        text += table(f"Dimension, noise {noise:g}", results, dims, lambda r, s=noise: r["noise"] == s)
+    text += each("Dimension, every task", results, {"pmm": "default n", "pmm-7": "n = 7"})
+    units = {"pmm-spread": "one unit", "pmm-variation": "own unit"}
+    at_1e2 = lambda r: r["noise"] == 1e-2  # noqa: E731
+    text += table("Units", earlier, units, at_1e2) + each("Units, every task", earlier, units, at_1e2)
+    treated = {"pmm-spread": "then default", "pmm-defect": "defect"}
+    treated |= {"pmm-decaying": "decaying", "pmm-horseshoe": "horseshoe"}
+    six = lambda r: r["task"].startswith(SIX)  # noqa: E731
+    text += table("Treatments", earlier, treated, six) + each("Treatments, every task", earlier, treated, six)
+    seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
+    text += table("Couplings with n = 7", earlier, seven, at_1e2)
+    return text + predictors(results)
+
+
+def main() -> None:
+    """Print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path)
+    parser.add_argument("earlier", type=Path)
+    args = parser.parse_args()
+    print("\n".join(report(lines.read(args.results), lines.read(args.earlier))))
+
+
+if __name__ == "__main__":
+    main()
