@@ -147,7 +147,9 @@ def demo(out: Path | None, seed: int) -> int:
 )
 @click.option("--where", help='Rows to train on, for example "g<=1 and h>0".')
 @click.option(
-    "--dim", type=int, help="Dimension of the matrices; default: what the outputs need, and 3 more."
+    "--dim",
+    type=int,
+    help="Dimension of the matrices; default: what the outputs need, and 3 to 5 more, by the number of data.",
 )
 @click.option("--field", type=click.Choice(FIELDS), default="real", show_default=True)
 @click.option(
@@ -196,6 +198,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     )
     new = None if at is None else controls_from_at(at, control_names, rest)
     posterior = Posterior(data, pmm, noise=noise)
+    pmm = posterior.pmm
     options = {
         "data": digest(data, new),
         "outputs": [str(o) for o in expressions],

@@ -16,9 +16,25 @@ from bayes_pmm.outputs import Output, as_outputs, minimum_dim, operators
 __all__ = ["PMM", "default_dim"]
 
 
-def default_dim(outputs: tuple[Output, ...]) -> int:
-    """Dimension used when none is given: generous, since bands outside the data want more than the fit does."""
-    return minimum_dim(outputs) + 3
+MARGIN = (3, 5)
+"""Least and most by which the default dimension exceeds what the outputs need."""
+
+PARAMETERS_PER_DATUM = 1.75
+"""Parameters that the default dimension has for each datum, within the margin."""
+
+
+def default_dim(outputs: tuple[Output, ...], n_matrices: int, n_data: int) -> int:
+    """Dimension used when none is given: generous, since bands outside the data want more than the fit does.
+
+    A model with no more parameters than there are data is fixed by data without noise, and its bands are then too
+    narrow wherever it is not the truth. So n is the smallest one of ``MARGIN`` whose real symmetric matrices, the
+    first of them diagonal, have ``PARAMETERS_PER_DATUM`` times as many elements as there are data. Measured in
+    ``studies/extrapolation``.
+    """
+    least = minimum_dim(outputs)
+    elements = lambda n: n + (n_matrices - 1) * n * (n + 1) // 2  # noqa: E731
+    candidates = range(least + MARGIN[0], least + MARGIN[1])
+    return next((n for n in candidates if elements(n) >= PARAMETERS_PER_DATUM * n_data), least + MARGIN[1])
 
 
 @dataclass(frozen=True)
@@ -30,7 +46,8 @@ class PMM:
     outputs : sequence of Output or str
         What each data column measures, in the order of the columns, for example ``["E0", "E1", "<0|A|0>"]``.
     dim : int, optional
-        Dimension n of the matrices; default :func:`default_dim`.
+        Dimension n of the matrices; None until :class:`bayes_pmm.Posterior` chooses it by the number of data, see
+        :meth:`sized`.
     basis : Basis
         From controls to coefficients; default affine.
     field : {"real", "complex"}
@@ -54,8 +71,10 @@ class PMM:
             raise InputError("no outputs: name at least one, for example 'E0'")
         object.__setattr__(self, "outputs", outputs)
         least = minimum_dim(outputs)
+        if self.field not in FIELDS:
+            raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")
         if self.dim is None:
-            object.__setattr__(self, "dim", default_dim(outputs))
+            return
         if self.dim < least:
             raise InputError(
                 f"dim = {self.dim} has no such level: the outputs {', '.join(map(str, outputs))} need dim >= {least}"
@@ -65,8 +84,13 @@ class PMM:
                 raise InputError(
                     f"output {output}: with dim = {self.dim} both indices are the same level; use another"
                 )
-        if self.field not in FIELDS:
-            raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")
+
+    def sized(self, n_data: int, n_controls: int) -> "PMM":
+        """Return the model with the default dimension for so many data, or itself if its dimension was given."""
+        if self.dim is not None:
+            return self
+        n_matrices = self.basis.n_terms(n_controls) + len(self.operators)
+        return dataclasses.replace(self, dim=default_dim(self.outputs, n_matrices, n_data))
 
     @property
     def operators(self) -> tuple[str, ...]:

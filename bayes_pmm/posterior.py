@@ -26,7 +26,7 @@ class Posterior:
     ----------
     data : Dataset
     pmm : PMM
-        One output per data column, in the same order.
+        One output per data column, in the same order. If it has no dimension yet, it gets the default one here.
     prior : Prior
     noise : Noise
     scaling : Scaling, optional
@@ -53,6 +53,8 @@ class Posterior:
                 f"the model has {len(self.pmm.outputs)} outputs and the data {self.data.n_outputs} columns"
                 f" ({', '.join(self.data.output_names)}); give one output per column"
             )
+        pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
+        object.__setattr__(self, "pmm", pmm)
         if not self.noise.floor:
             bare = [n for n, e in zip(self.data.output_names, self.data.rms_errors, strict=True) if e == 0]
             if bare:

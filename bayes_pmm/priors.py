@@ -1,8 +1,9 @@
 r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales, in the reference gauge.
 
 Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). Where levels remain that no output
-uses, their elements in all matrices but the reference are larger than that (``Prior.growth``). In the reference gauge
-the model samples, in data units (centred form):
+uses, two things differ: the reference matrix is placed by the mean of the levels in use, not of all (``Prior.centre``),
+and the elements between the others are larger in all other matrices (``Prior.growth``). In the reference gauge the model
+samples, in data units (centred form):
 
 ``scale`` (K,) — τ of each matrix;
 ``anchor`` — one level of the reference matrix, one that the data see: it is known to the precision of the
@@ -35,6 +36,7 @@ from bayes_pmm.errors import InputError
 __all__ = ["COUPLINGS", "GapEnsemble", "MatrixPrior", "Modulus", "Prior"]
 
 COUPLINGS = ("ensemble", "decaying", "horseshoe")
+CENTRES = ("seen", "all")
 
 REACH = 2.0
 """Prior median of ρ: about the distance of neighbouring levels of a small ensemble matrix, in units of τ."""
@@ -57,6 +59,10 @@ class Prior:
         far apart hardly move, and there one unit for all gives bands that are far too wide.
     shift_sd : float
         Standard deviation of the multiple of the identity, √v.
+    centre : {"seen", "all"}
+        Which levels of the reference matrix have a mean of N(0, v + s²/n): those that the outputs use, whose data have
+        mean 0 in the model's units, or all, as in the plain ensemble. With "all", levels seen at one end of the spectrum
+        are far from where the data are, and moving them there shrinks the gaps to the unseen ones.
     couplings : {"ensemble", "decaying", "horseshoe"}
         What an off-diagonal element's standard deviation is, beside τ. "ensemble": nothing else. "decaying": times
         exp(−distance of the two levels at c_ref / (ρ τ_0)), ρ ~ LogNormal(log 2, 1). "horseshoe": times
@@ -80,6 +86,7 @@ class Prior:
     secondary_spread: float = 1.0
     terms_unit: str = "variation"
     shift_sd: float = 3.0
+    centre: str = "seen"
     couplings: str = "ensemble"
     slab: float = 2.0
     growth: float = 0.5
@@ -94,13 +101,16 @@ class Prior:
             raise InputError(
                 f"prior: couplings '{self.couplings}' is unknown; use one of {', '.join(COUPLINGS)}"
             )
+        if self.centre not in CENTRES:
+            raise InputError(f"prior: centre '{self.centre}' is unknown; use one of {', '.join(CENTRES)}")
         if min(self.scale_spread, self.secondary_spread, self.growth) < 0:
             raise InputError("prior: scale_spread, secondary_spread and growth must not be negative")
         if self.gauge not in ("reference", "none"):
             raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
-        if self.gauge == "none" and self.growth > 0:
+        if self.gauge == "none" and (self.growth > 0 or self.centre != "all"):
             raise InputError(
-                "prior: growth is defined in the reference gauge; pass growth=0 with gauge='none'"
+                "prior: growth and centre='seen' are defined in the reference gauge; pass growth=0 and"
+                " centre='all' with gauge='none'"
             )
 
 
@@ -269,7 +279,7 @@ class MatrixPrior:
 
     def sample(self) -> jax.Array:
         """Inside a NumPyro model: draw all matrices (K, n, n)."""
-        n, K, complex_ = self.n, self.n_matrices, self.field == "complex"
+        n, K, p, complex_ = self.n, self.n_matrices, self.prior, self.field == "complex"
         scale = self.sample_scale()
         s2 = gauge.ensemble_variance(scale, self.field)
         v = self.prior.shift_sd**2
@@ -279,12 +289,14 @@ class MatrixPrior:
             x = numpyro.sample("coordinates", dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
             return self.assemble({"shift": shift, "coordinates": x})
         sites = {}
-        above_mean = 0.0
+        levels = jnp.zeros(1)
         if n > 1:
             sites["gaps"] = numpyro.sample("gaps", GapEnsemble(scale[0], n, self.field))
-            above_mean = gauge.levels_from_gaps(sites["gaps"])[self.anchor]
-        # The mean of the levels is N(0, sd²): the anchored level is the mean plus its distance from it.
-        sites["anchor"] = numpyro.sample("anchor", dist.Normal(above_mean, jnp.sqrt(v + s2[0] / n)))
+            levels = gauge.levels_from_gaps(sites["gaps"])
+        # The anchored level is a mean of levels, which is N(0, v + s²/n), and its distance from that.
+        centred = np.array(self.seen) if p.centre == "seen" else np.arange(n)
+        anchor = dist.Normal(levels[self.anchor] - levels[centred].mean(), jnp.sqrt(v + s2[0] / n))
+        sites["anchor"] = numpyro.sample("anchor", anchor)
         if K > 1:
             sd = jnp.sqrt(v + s2[1:] / np.sum(self.sizes**-2.0))
             sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd).to_event(1))

@@ -102,11 +102,11 @@ def test_save_and_load_give_the_same_fit(fits, tmp_path):
 def test_a_file_of_an_earlier_version_keeps_its_prior(fits):
     tree = fits[0].tree.copy()
     about = json.loads(tree.attrs["bayes_pmm"])
-    for name in ("terms_unit", "growth"):  # options that did not exist
+    for name in ("terms_unit", "growth", "centre"):  # options that did not exist
         del about["prior"][name]
     tree.attrs["bayes_pmm"] = json.dumps(about)
     prior = arviz_io.restore(tree)[0].prior
-    assert (prior.terms_unit, prior.growth) == ("spread", 0.0)
+    assert (prior.terms_unit, prior.growth, prior.centre) == ("spread", 0.0, "all")
 
 
 def test_arviz_opens_the_stored_file(fits, tmp_path):

@@ -64,6 +64,7 @@ class Case:
             shift_sd=self.shift_sd,
             terms_unit="spread",
             growth=0.0,
+            centre="all",
             gauge=kind,
         )
         pmm, noise = PMM(self.outputs, dim=self.dim, field=self.field), Noise(floor, FLOOR_SCALE)
@@ -276,7 +277,7 @@ class TestPosterior:
 
     @staticmethod
     def outputs(data, expressions, field, controls, kind):
-        prior = Prior(scale_median=1.0, scale_spread=0.3, shift_sd=1.0, growth=0.0, gauge=kind)
+        prior = Prior(scale_median=1.0, scale_spread=0.3, shift_sd=1.0, growth=0.0, centre="all", gauge=kind)
         posterior = Posterior(data, PMM(expressions, dim=2, field=field), prior, Noise(floor=False))
         mcmc = MCMC(
             NUTS(posterior.model, dense_mass=True),

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from bayes_pmm import hermitian, outputs
+from bayes_pmm import hermitian, model, outputs
+from bayes_pmm.basis import Polynomial
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM, default_dim
 from bayes_pmm.outputs import Difference, Expectation, Level, Transition, as_outputs, parse_output
@@ -82,9 +83,27 @@ def test_lists_of_outputs():
 def test_dimension_that_has_all_levels(expressions, dim):
     assert outputs.minimum_dim(as_outputs(expressions)) == dim
     assert PMM(expressions, dim=dim).dim == dim
-    assert PMM(expressions).dim == default_dim(as_outputs(expressions)) > dim
+    assert PMM(expressions).dim is None
+    assert PMM(expressions).sized(4, 1).dim >= dim + model.MARGIN[0]
     with pytest.raises(InputError, match=f"need dim >= {dim}"):
         PMM(expressions, dim=dim - 1)
+
+
+def test_the_default_dimension_follows_the_number_of_data():
+    two = as_outputs(["E0", "E1"])
+    low, high = (2 + m for m in model.MARGIN)
+    sizes = [default_dim(two, 2, n_data) for n_data in range(1, 200)]
+    assert sizes == sorted(sizes)
+    assert set(sizes) == set(range(low, high + 1))
+    for n_data, n in enumerate(sizes, 1):
+        elements = n + n * (n + 1) // 2
+        assert n == high or elements >= model.PARAMETERS_PER_DATUM * n_data
+        assert n == low or elements - n - 1 < model.PARAMETERS_PER_DATUM * n_data
+    # More matrices have more elements.
+    assert default_dim(two, 3, 20) < default_dim(two, 2, 20)
+    pmm = PMM(["E0", "<0|A|0>"], basis=Polynomial(2))
+    assert pmm.sized(30, 2).dim == default_dim(pmm.outputs, 7, 30)
+    assert PMM(["E0"], dim=2).sized(100, 1).dim == 2
 
 
 @pytest.mark.parametrize(

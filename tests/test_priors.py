@@ -49,7 +49,9 @@ class TestRoundTrip:
     @pytest.mark.parametrize("kind", ["reference", "none"])
     def test_matrices_to_sites_to_matrices(self, n, n_primary, n_secondary, field, kind):
         rng = np.random.default_rng(n)
-        prior = MatrixPrior(Prior(gauge=kind, growth=0.0), n, field, n_primary, n_secondary, seen=SEEN[n])
+        prior = MatrixPrior(
+            Prior(gauge=kind, growth=0.0, centre="all"), n, field, n_primary, n_secondary, seen=SEEN[n]
+        )
         matrices = ensemble(rng, n, field, prior.n_matrices)
         scale = jnp.ones(prior.n_matrices)
         both = jax.jit(lambda m: (prior.sites(m, scale), prior.assemble(prior.sites(m, scale))))
@@ -121,6 +123,7 @@ class TestScales:
             {"scale_median": 0.0},
             {"secondary_median": -1.0},
             {"shift_sd": 0.0},
+            {"centre": "none"},
             {"scale_spread": -0.1},
             {"secondary_spread": -0.1},
             {"gauge": "landau"},
@@ -175,7 +178,7 @@ class TestEnsemble:
     @fields
     def test_density_without_gauge_is_invariant(self, field):
         rng = np.random.default_rng(0)
-        prior = MatrixPrior(Prior(gauge="none", growth=0.0), 3, field, 2, 1)
+        prior = MatrixPrior(Prior(gauge="none", growth=0.0, centre="all"), 3, field, 2, 1)
         matrices = ensemble(rng, 3, field, 3)
         scale = jnp.array([0.5, 1.0, 2.0])
         density = jax.jit(lambda m: log_density(prior.sample, (), {}, prior.sites(m, scale))[0])
@@ -193,7 +196,7 @@ class TestEnsemble:
     def test_second_moments(self, field, kind):
         """Diagonal and off-diagonal variances, trace with the shift added."""
         tau, v, n, size = 1.5, 0.8**2, 3, 20_000
-        prior = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.8, growth=0.0, gauge=kind)
+        prior = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.8, growth=0.0, centre="all", gauge=kind)
         keys = jax.random.split(jax.random.key(2), size)
         sample = jax.jit(jax.vmap(lambda key: drawn(MatrixPrior(prior, n, field, 2), key)[0]))
         M = np.asarray(sample(keys))
@@ -216,7 +219,8 @@ class TestEnsemble:
         """Site by site, up to the signs that remain."""
         size = 8_000
         fixed, plain = (
-            MatrixPrior(Prior(gauge=g, growth=0.0), 3, field, 2, 1, seen=(1,)) for g in ("reference", "none")
+            MatrixPrior(Prior(gauge=g, growth=0.0, centre="all"), 3, field, 2, 1, seen=(1,))
+            for g in ("reference", "none")
         )
         keys = jax.random.split(jax.random.key(3), 2 * size)
 
@@ -295,9 +299,23 @@ class TestShrunkCouplings:
         with pytest.raises(InputError, match="real matrices in the reference gauge"):
             MatrixPrior(Prior(couplings="decaying"), 3, "complex", 2)
         with pytest.raises(InputError, match="real matrices in the reference gauge"):
-            MatrixPrior(Prior(couplings="horseshoe", gauge="none", growth=0.0), 3, "real", 2)
+            MatrixPrior(Prior(couplings="horseshoe", gauge="none", growth=0.0, centre="all"), 3, "real", 2)
         with pytest.raises(InputError, match="'sparse' is unknown"):
             Prior(couplings="sparse")
+
+
+@pytest.mark.parametrize(("centre", "placed"), [("seen", [0, 1]), ("all", [0, 1, 2, 3])])
+def test_the_mean_of_the_levels_in_use_places_the_reference(centre, placed):
+    n, tau = 4, 1.5
+    hyper = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.7, centre=centre)
+    prior = MatrixPrior(hyper, n, "real", 2, seen=(1, 0))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    levels = jax.jit(jax.vmap(lambda key: jnp.diagonal(drawn(prior, key)[0][0])))(keys)
+    spread = np.sqrt(0.7**2 + 2 * tau**2 / n)
+    assert stats.kstest(np.asarray(levels)[:, placed].mean(axis=1), "norm", (0, spread)).pvalue > 0.01
+    # The other choice is told apart.
+    other = [0, 1] if centre == "all" else [0, 1, 2, 3]
+    assert stats.kstest(np.asarray(levels)[:, other].mean(axis=1), "norm", (0, spread)).pvalue < 1e-6
 
 
 class TestGrowth:
@@ -357,8 +375,9 @@ class TestGrowth:
         assert densities[0] == densities[1]
 
     def test_what_is_not_defined_is_refused(self):
-        with pytest.raises(InputError, match="growth=0 with gauge='none'"):
-            Prior(gauge="none", growth=0.5)
+        for options in ({"growth": 0.5, "centre": "all"}, {"growth": 0.0, "centre": "seen"}):
+            with pytest.raises(InputError, match="pass growth=0 and centre='all' with gauge='none'"):
+                Prior(gauge="none", **options)
         with pytest.raises(InputError, match="growth must not be negative"):
             Prior(growth=-0.1)
 
