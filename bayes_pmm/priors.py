@@ -2,8 +2,8 @@ r"""Priors of the matrices: orthogonal and unitary ensembles with learned scales
 
 Each matrix is an ensemble matrix with its own scale τ plus m·1 with m ~ N(0, v). Where levels remain that no output
 uses, two things differ: the reference matrix is placed by the mean of the levels in use, not of all (``Prior.centre``),
-and the elements between the others are larger in all other matrices (``Prior.growth``). In the reference gauge the model
-samples, in data units (centred form):
+and the elements between the others are larger in all other matrices (``Prior.growth``). In the reference gauge the
+model samples, in data units (centred form):
 
 ``scale`` (K,) — τ of each matrix;
 ``anchor`` — one level of the reference matrix, one that the data see: it is known to the precision of the
@@ -61,8 +61,8 @@ class Prior:
         Standard deviation of the multiple of the identity, √v.
     centre : {"seen", "all"}
         Which levels of the reference matrix have a mean of N(0, v + s²/n): those that the outputs use, whose data have
-        mean 0 in the model's units, or all, as in the plain ensemble. With "all", levels seen at one end of the spectrum
-        are far from where the data are, and moving them there shrinks the gaps to the unseen ones.
+        mean 0 in the model's units, or all, as in the plain ensemble. With "all", levels seen at one end of the
+        spectrum are far from where the data are, and moving them there shrinks the gaps to the unseen ones.
     couplings : {"ensemble", "decaying", "horseshoe"}
         What an off-diagonal element's standard deviation is, beside τ. "ensemble": nothing else. "decaying": times
         exp(−distance of the two levels at c_ref / (ρ τ_0)), ρ ~ LogNormal(log 2, 1). "horseshoe": times
@@ -89,7 +89,7 @@ class Prior:
     centre: str = "seen"
     couplings: str = "ensemble"
     slab: float = 2.0
-    growth: float = 0.5
+    growth: float = 0.0
     gauge: str = "reference"
 
     def __post_init__(self):

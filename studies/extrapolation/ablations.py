@@ -86,32 +86,40 @@ def predictors(found: dict) -> list[str]:
     return [*text, *(f"| {name} | {auc(score, missed):.2f} |" for name, score in scores.items()), ""]
 
 
-def report(results: dict, earlier: dict) -> list[str]:
+def report(found: dict) -> list[str]:
     """All tables."""
     text = []
-    growth = {"pmm-0": "growth 0", "pmm": "growth 0.5 (default)"}
+    at = lambda noise: lambda r: r["noise"] == noise  # noqa: E731
+    former = {"plain-3": "plain ensemble, n + 3", "grown-3": "growth 0.5, n + 3", "pmm": "default"}
     for noise in (1e-2, 1e-4, 0.0):
-        text += table(f"Growth, noise {noise:g}", results, growth, lambda r, s=noise: r["noise"] == s)
-    text += table("Growth 1 too", results, growth | {"pmm-slope1": "growth 1"})
-    # The sixteen tasks on which variants of growth were tried.
-    variants = {"pmm-0": "growth 0", "pmm-slope05": "growth 0.5", "pmm-slope1": "growth 1"}
-    variants |= {"pmm-grow05": "0.5, couplings too", "pmm-grow1": "1, couplings too"}
-    text += table("Variants of growth", results | earlier, variants)
-    text += table("Dimension, growth 0", results, {"pmm-0": "default n", "pmm-7-0": "n = 7"})
+        text += table(f"From the plain ensemble to the default, noise {noise:g}", found, former, at(noise))
+    for noise in (1e-2, 1e-4, 0.0):
+        dims = {"seen-n5": "n = 5", "pmm": "default n"}
+        text += table(f"Dimension, noise {noise:g}", found, dims, at(noise))
+    text += each("Dimension, every task", found, dims)
+    text += table("Dimension, plain ensemble", found, {"plain-3": "default then, n + 3", "plain-7": "n = 7"})
     for noise in (1e-4, 0.0):
-        dims = {"pmm": "default n", "pmm-7": "n = 7"}
-        text += table(f"Dimension, noise {noise:g}", results, dims, lambda r, s=noise: r["noise"] == s)
-    text += each("Dimension, every task", results, {"pmm": "default n", "pmm-7": "n = 7"})
+        dims = {"grown-3": "n + 3", "grown-7": "n = 7"}
+        text += table(f"Dimension, growth 0.5 of all, noise {noise:g}", found, dims, at(noise))
+    text += table("Nine dimensions, growth 0.5 of all", found, dims | {"grown-9": "n = 9"})
+    text += table("Centre, n + 3, growth 0.5", found, {"grown-3": "all", "seen-3": "seen"})
+    growth = {"pmm": "growth 0", "seen-0.15": "0.15", "seen-0.5": "0.5"}
+    for noise in (1e-2, 1e-4, 0.0):
+        text += table(f"Growth with the default n, noise {noise:g}", found, growth, at(noise))
+    text += table("Growth with the default n, 0.3 too", found, growth | {"seen-0.3": "0.3"})
+    # The sixteen tasks on which variants of growth were tried.
+    variants = {"plain-3": "growth 0", "pmm-slope05": "growth 0.5", "grown-3-1": "growth 1"}
+    variants |= {"pmm-grow05": "0.5, couplings too", "pmm-grow1": "1, couplings too"}
+    text += table("Variants of growth", found, variants)
     units = {"pmm-spread": "one unit", "pmm-variation": "own unit"}
-    at_1e2 = lambda r: r["noise"] == 1e-2  # noqa: E731
-    text += table("Units", earlier, units, at_1e2) + each("Units, every task", earlier, units, at_1e2)
+    text += table("Units", found, units, at(1e-2)) + each("Units, every task", found, units, at(1e-2))
     treated = {"pmm-spread": "then default", "pmm-defect": "defect"}
     treated |= {"pmm-decaying": "decaying", "pmm-horseshoe": "horseshoe"}
     six = lambda r: r["task"].startswith(SIX)  # noqa: E731
-    text += table("Treatments", earlier, treated, six) + each("Treatments, every task", earlier, treated, six)
+    text += table("Treatments", found, treated, six) + each("Treatments, every task", found, treated, six)
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
-    text += table("Couplings with n = 7", earlier, seven, at_1e2)
-    return text + predictors(results)
+    text += table("Couplings with n = 7", found, seven, at(1e-2))
+    return text + predictors(found)
 
 
 def main() -> None:
@@ -122,7 +130,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("earlier", type=Path)
     args = parser.parse_args()
-    print("\n".join(report(lines.read(args.results), lines.read(args.earlier))))
+    print("\n".join(report(lines.read(args.results) | lines.read(args.earlier))))
 
 
 if __name__ == "__main__":
