@@ -36,7 +36,7 @@ class Posterior:
     --------
     The bare NumPyro model, in the user's units, for one's own inference::
 
-        posterior = Posterior(data, PMM(["E0", "E1"], dim=5))
+        posterior = Posterior(data, PMM(["E0", "E1"]))
         mcmc = MCMC(NUTS(posterior.model), num_warmup=500, num_samples=500)
         mcmc.run(jax.random.key(0), data.controls, y=data.values, error=data.errors)
     """

@@ -305,9 +305,15 @@ def test_our_method_gives_weights_and_status():
 def test_ablations_are_printed_from_the_committed_lines():
     folder = Path(ablations.__file__).parent
     text = "\n".join(
-        ablations.report(lines.read(folder / "results.jsonl"), lines.read(folder / "ablations.jsonl"))
+        ablations.report(lines.read(folder / "results.jsonl") | lines.read(folder / "ablations.jsonl"))
     )
-    for title in ("Growth, noise 0.01", "Dimension, noise 0:", "Units:", "Treatments:", "Predictors"):
+    for title in (
+        "Growth with the default n, noise 0.01",
+        "Dimension, noise 0:",
+        "Units:",
+        "Treatments:",
+        "Predictors",
+    ):
         assert f"### {title}" in text
     assert "nan" not in text
 

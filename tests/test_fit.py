@@ -151,13 +151,15 @@ def test_float32_is_warned_about():
 
 
 def test_importing_flips_no_flag():
+    import os
     import subprocess
     import sys
 
     code = (
         "import jax, bayes_pmm; c = jax.config; assert not (c.jax_enable_x64 or c.jax_compilation_cache_dir)"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=env)
 
 
 class TestStatus:
