@@ -89,7 +89,7 @@ class Prior:
     centre: str = "seen"
     couplings: str = "ensemble"
     slab: float = 2.0
-    growth: float = 0.0
+    growth: float = 0.15
     gauge: str = "reference"
 
     def __post_init__(self):

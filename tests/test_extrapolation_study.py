@@ -314,7 +314,7 @@ def test_ablations_are_printed_from_the_committed_lines():
         "Treatments:",
         "Predictors",
     ):
-        assert f"### {title}" in text
+        assert f"## {title}" in text
     assert "nan" not in text
 
 

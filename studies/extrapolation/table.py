@@ -1,6 +1,6 @@
-"""Tables of the extrapolation study, in Markdown, from the lines alone.
+"""Tables of the extrapolation study, a page of Markdown, from the lines alone.
 
-    python -m studies.extrapolation.table results.jsonl [--ours pmm]
+    python -m studies.extrapolation.table results.jsonl [--ours pmm] > docs/studies/extrapolation_tables.md
 
 Errors at neighbouring points of one curve are nearly one number, so intervals of coverage and of ratios are those of a
 bootstrap over whole Hamiltonians, drawn with replacement within their families.
@@ -23,6 +23,11 @@ ADDED = 1e-4
 """Of the spread, added to both sides of a ratio of CRPS: nobody needs more digits."""
 LEAST_OF_A_FAMILY = 0.7
 DISTANCES = (0.0, 0.1, 0.25, 0.5, 1.0, np.inf)
+INTRODUCTION = """# Bands outside the data: all tables
+
+What `python -m studies.extrapolation.table` prints. Coverage is that of the 90 % latent band at points outside the training
+region; intervals are 95 % of a bootstrap over Hamiltonians. CRPS are in units of the task's spread, their ratios geometric
+means over tasks with 1e-4 added to both sides. {doc}`extrapolation` says what the methods are and what follows."""
 GROUPS = {
     "main": "Main: no small matrix represents the problem",
     "exact": "Apart: a small matrix model represents the problem exactly",
@@ -369,7 +374,8 @@ def figures(results: Results) -> list[str]:
 
 def report(results: Results) -> str:
     """All tables."""
-    text = ["## Figures", "", *figures(results), ""] if results.noises("main") else []
+    text = [INTRODUCTION, ""]
+    text += ["## Figures", "", *figures(results), ""] if results.noises("main") else []
     for group, title in GROUPS.items():
         if not any(group_of(r) == group for r in results.found.values()):
             continue
