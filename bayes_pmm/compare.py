@@ -25,7 +25,7 @@ from bayes_pmm.predict import KINDS, Bands, bands
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
-WEIGHTS = ("stacking", "pseudo_bma", "future", "evidence")
+WEIGHTS = ("stacking", "pseudo_bma", "future", "evidence", "equal")
 
 NOTICEABLE = 0.01
 """A model with less weight is left out of averaged predictions, and its status does not count."""
@@ -165,7 +165,8 @@ class Comparison:
         ----------
         controls : array (N, p)
         weights : str or array (K,), optional
-            One of :attr:`weights`, or numbers of one's own; ``future`` if not given and there, else ``stacking``.
+            One of :attr:`weights`, ``equal``, or numbers of one's own; ``future`` if not given and there, else
+            ``stacking``.
         key : PRNG key or int, optional
             For floor and noise; each fit's own if not given.
 
@@ -217,9 +218,12 @@ class Comparison:
     def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
         if weights is None:
             weights = "future" if "future" in self.weights else "stacking"
+        if weights == "equal":
+            return np.full(len(self.models), 1 / len(self.models))
         if isinstance(weights, str):
             if weights not in self.weights:
-                raise InputError(f"there are no weights '{weights}'; use one of {', '.join(self.weights)}")
+                known = ", ".join([*self.weights, "equal"])
+                raise InputError(f"there are no weights '{weights}'; use one of {known}")
             return self.weights[weights]
         w = np.asarray(weights, float)
         if w.shape != (len(self.models),) or not np.isfinite(w).all() or w.min() < 0 or w.sum() == 0:

@@ -134,6 +134,14 @@ def test_bad_input(lines, curved, compared):
             compared.predict(np.array([[0.0]]), wrong)
 
 
+def test_equal_weights_need_no_scores(compared):
+    at = np.array([[0.0], [3.0]])
+    equal, same = compared.predict(at, "equal", 1), compared.predict(at, [2.0, 2.0], 1)
+    np.testing.assert_array_equal(equal.mean["latent"], same.mean["latent"])
+    other = compared.predict(at, [0.0, 1.0], 1)
+    assert not np.allclose(equal.mean["latent"], other.mean["latent"])
+
+
 @pytest.fixture(scope="module")
 def runs(lines, curved, tmp_path_factory):
     """Folders with saved fits: two lines on the same data, and one on other data."""

@@ -309,7 +309,7 @@ def test_ablations_are_printed_from_the_committed_lines():
     )
     for title in (
         "Growth with the default n, noise 0.01",
-        "Dimension, noise 0:",
+        "Average over two dimensions, noise 0:",
         "Units:",
         "Treatments:",
         "Predictors",

@@ -1,9 +1,10 @@
 r"""Starting points: Levenberg–Marquardt from many prior draws while the noise is annealed down.
 
 Optimising at the final noise ends in saddles with couplings exactly 0, so every start follows a path of noises.
-The optimisation runs in the plain ensemble, where the prior is an isotropic normal in hermitian coordinates and no
-gauge gets in the way: each start minimises the misfit plus its distance to its own prior draw, and the result is
-then brought to the reference gauge. Along the path the noise floor with the largest Laplace evidence is kept.
+The optimisation runs in the ensemble without growth, where the prior is an isotropic normal in hermitian coordinates
+(and the reference matrix placed by the levels in use, if the prior says so) and no gauge gets in the way: each start
+minimises the misfit plus its distance to its own prior draw, and the result is then brought to the reference gauge.
+Along the path the noise floor with the largest Laplace evidence is kept.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 import optimistix
 from threadpoolctl import threadpool_limits
 
-from bayes_pmm import gauge, hermitian
+from bayes_pmm import gauge, hermitian, spectrum
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.posterior import Posterior
 
@@ -142,12 +143,16 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     rows, cols = np.nonzero(posterior.data.mask)
     _, spreads = prior.hyperparameters()
 
+    placing = np.array(prior.seen) if prior.prior.centre == "seen" else None
+
     def matrices(x, scale):
-        s = jnp.sqrt(gauge.ensemble_variance(scale, field))
-        shift = prior.prior.shift_sd * x[:, size]
-        return (
-            hermitian.to_matrix(x[:, :size] * s[:, None], n, field) + shift[:, None, None] * jnp.eye(n)[None]
-        )
+        s2, v = gauge.ensemble_variance(scale, field), prior.prior.shift_sd**2
+        plain = hermitian.to_matrix(x[:, :size] * jnp.sqrt(s2)[:, None], n, field)
+        shift = jnp.sqrt(v) * x[:, size]
+        if placing is not None:
+            mean = spectrum.levels(plain[:1])[0, placing].mean()
+            shift = shift.at[0].set(jnp.sqrt(v + s2[0] / n) * x[0, size] - mean)
+        return plain + shift[:, None, None] * jnp.eye(n)[None]
 
     def fitted(x, scale, arrays):
         return posterior.with_arrays(arrays).evaluate(matrices(x, scale), arrays["c"])[rows, cols]

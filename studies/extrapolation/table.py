@@ -25,9 +25,10 @@ LEAST_OF_A_FAMILY = 0.7
 DISTANCES = (0.0, 0.1, 0.25, 0.5, 1.0, np.inf)
 INTRODUCTION = """# Bands outside the data: all tables
 
-What `python -m studies.extrapolation.table` prints. Coverage is that of the 90 % latent band at points outside the training
-region; intervals are 95 % of a bootstrap over Hamiltonians. CRPS are in units of the task's spread, their ratios geometric
-means over tasks with 1e-4 added to both sides. {doc}`extrapolation` says what the methods are and what follows."""
+What `python -m studies.extrapolation.table` prints. Coverage is that of the 90 % latent band at points outside the
+training region; intervals are 95 % of a bootstrap over Hamiltonians. CRPS are in units of the task's spread, their
+ratios geometric means over tasks with 1e-4 added to both sides. {doc}`extrapolation` says what the methods are and what
+follows."""
 GROUPS = {
     "main": "Main: no small matrix represents the problem",
     "exact": "Apart: a small matrix model represents the problem exactly",
@@ -81,6 +82,13 @@ def calibration_error(rows: list[dict]) -> float:
     return scores.ece(np.concatenate([np.ravel(r["pit"]) for r in rows]))
 
 
+def low_families(rows: list[dict]) -> str:
+    """Families whose coverage is below LEAST_OF_A_FAMILY."""
+    each = {f: coverage([r for r in rows if r["family"] == f])[0] for f in {r["family"] for r in rows}}
+    low = sorted((c, f) for f, c in each.items() if c < LEAST_OF_A_FAMILY)
+    return ", ".join(f"{f} {c:.2f}" for c, f in low) or "none"
+
+
 def log_ratio(ours: dict, theirs: dict) -> float:
     """Log of our CRPS over theirs."""
     return float(np.log((mean_crps(ours) + ADDED) / (mean_crps(theirs) + ADDED)))
@@ -132,7 +140,8 @@ class Results:
         return [(r, o) for r, o in zip(rows, other, strict=True) if o is not None]
 
 
-def _interval(v: tuple[float, float, float], form: str = ".2f") -> str:
+def interval(v: tuple[float, float, float], form: str = ".2f") -> str:
+    """Value with its interval, where there is one."""
     value, low, high = (format(x, form) for x in v)
     return value if np.isnan(v[1]) else f"{value} [{low}, {high}]"
 
@@ -149,7 +158,7 @@ def _against(pairs: list[tuple[dict, dict]]) -> tuple[str, str]:
     if not pairs:
         return "", ""
     won = sum(log_ratio(a, b) < 0 for a, b in pairs)
-    return _interval(geometric(pairs), ".2g"), f"{won} of {len(pairs)}"
+    return interval(geometric(pairs), ".2g"), f"{won} of {len(pairs)}"
 
 
 def methods_table(results: Results, group: str, noise: float | None) -> list[str]:
@@ -177,7 +186,7 @@ def methods_table(results: Results, group: str, noise: float | None) -> list[str
                 name,
                 len(rows),
                 failed,
-                _interval(coverage(rows)),
+                interval(coverage(rows)),
                 f"{calibration_error(rows):.3f}",
                 f"{np.median([mean_crps(r) for r in rows]):.3g}",
                 ratio,
@@ -208,7 +217,7 @@ def families_table(results: Results, group: str, noise: float) -> list[str]:
             _line(
                 family,
                 len(rows),
-                _interval(coverage(rows)),
+                interval(coverage(rows)),
                 f"{calibration_error(rows):.3f}",
                 ratio,
                 won,
@@ -287,7 +296,7 @@ def status_table(results: Results, group: str) -> list[str]:
     for status, _ in Counter(r["about"]["status"] for r in rows).most_common():
         chosen = [r for r in rows if r["about"]["status"] == status]
         width = np.concatenate([np.ravel(np.subtract(r["q95"], r["q05"])) for r in chosen])
-        text.append(_line(status, len(chosen), _interval(coverage(chosen)), f"{np.median(width):.3g}"))
+        text.append(_line(status, len(chosen), interval(coverage(chosen)), f"{np.median(width):.3g}"))
     return text
 
 
@@ -327,11 +336,6 @@ def figures(results: Results) -> list[str]:
     def line(name, aim, cell):
         text.append(_line(name, aim, *(cell(rows) if rows else "" for rows in by_noise)))
 
-    def families(rows):
-        worst = {f: coverage([r for r in rows if r["family"] == f])[0] for f in {r["family"] for r in rows}}
-        low = sorted((c, f) for f, c in worst.items() if c < LEAST_OF_A_FAMILY)
-        return ", ".join(f"{f} {c:.2f}" for c, f in low) or "none"
-
     def ratios(rows, methods):
         found = {m: results.pairs(rows, m) for m in methods}
         return ", ".join(f"{m} {geometric(p)[0]:.2g} ({len(p)})" for m, p in found.items() if p)
@@ -347,15 +351,15 @@ def figures(results: Results) -> list[str]:
         return f"{flags.mean():.0%}, {(flags & missed).sum() / missed.sum():.0%}" if missed.any() else ""
 
     def best(rows):
-        return _interval(geometric(pairs), ".2g") if (pairs := results.pairs(rows, None)) else ""
+        return interval(geometric(pairs), ".2g") if (pairs := results.pairs(rows, None)) else ""
 
     line("tasks", "", len)
     line(
         "pooled coverage of the 90 % band",
         "interval meets [0.87, 0.95]",
-        lambda rows: _interval(coverage(rows)),
+        lambda rows: interval(coverage(rows)),
     )
-    line(f"families below {LEAST_OF_A_FAMILY:.2f}", "none", families)
+    line(f"families below {LEAST_OF_A_FAMILY:.2f}", "none", low_families)
     line("ECE of central intervals", "0.05", lambda rows: f"{calibration_error(rows):.3f}")
     line("CRPS over that of the best general method, chosen for each task afterwards", "0.4", best)
     line(
