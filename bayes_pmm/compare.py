@@ -218,9 +218,9 @@ class Comparison:
     def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
         if weights is None:
             weights = "future" if "future" in self.weights else "stacking"
-        if weights == "equal":
-            return np.full(len(self.models), 1 / len(self.models))
         if isinstance(weights, str):
+            if weights == "equal":
+                return np.full(len(self.models), 1 / len(self.models))
             if weights not in self.weights:
                 known = ", ".join([*self.weights, "equal"])
                 raise InputError(f"there are no weights '{weights}'; use one of {known}")
