@@ -1,10 +1,13 @@
 """Annealed starts: all chains begin in the best basin, basins are counted and ranked, keys decide."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import bayes_pmm as bp
+from bayes_pmm.inference.start import _anneal
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +45,20 @@ def test_the_key_decides(oscillator):
         np.testing.assert_array_equal(a["gaps"], b["gaps"])
     other = starts.find(posterior, jax.random.key(1), chains=4)
     assert not np.array_equal(found.sites[0]["gaps"], other.sites[0]["gaps"])
+
+
+@pytest.mark.parametrize("centre", ["seen", "all"])
+def test_paths_begin_at_draws_of_the_prior(centre):
+    """Where noise drowns the data the optimum stays at the draw, whose levels are placed as the prior says."""
+    n, tau, shift = 4, 1.5, 0.7
+    c = np.linspace(0.0, 1.0, 4)
+    data = bp.Dataset.from_columns({"c": c}, {"E0": c, "E1": 1 + c})
+    prior = bp.Prior(scale_median=tau, scale_spread=0.0, shift_sd=shift, growth=0.0, centre=centre)
+    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=n), prior)
+    keys = jax.random.split(jax.random.key(0), 400)
+    levels = np.linalg.eigvalsh(np.asarray(_anneal(posterior, keys, jnp.array([1e8]), 1)[0])[:, 0])
+    law = stats.norm(0, np.sqrt(shift**2 + 2 * tau**2 / n))
+    means = {"seen": levels[:, :2].mean(axis=1), "all": levels.mean(axis=1)}
+    other = {"seen": "all", "all": "seen"}[centre]
+    assert stats.kstest(means[centre], law.cdf).pvalue > 0.01
+    assert stats.kstest(means[other], law.cdf).pvalue < 1e-6
