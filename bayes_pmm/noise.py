@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from numpyro.distributions import constraints
+from numpyro.distributions.transforms import AffineTransform
 
 from bayes_pmm.errors import InputError
 
@@ -20,7 +22,8 @@ class Noise:
     floor : bool
         Learn a floor f per output: whatever the known errors and the model do not explain.
     floor_scale : float
-        Scale of f's half-Cauchy prior, in units of the output's own spread. Its tail lets a misfit be seen.
+        Scale of f's half-Cauchy prior, in units of the output's own spread. Its tail lets a misfit be seen. It begins
+        at the rounding of the levels: a model that interpolates exact data says nothing about floors below.
     """
 
     floor: bool = True
@@ -30,18 +33,22 @@ class Noise:
         if self.floor_scale <= 0:
             raise InputError(f"noise: floor_scale = {self.floor_scale} must be positive")
 
-    def sample_floor(self, unit) -> jnp.ndarray:
+    def sample_floor(self, unit, rounding=0.0) -> jnp.ndarray:
         """NumPyro site ``floor`` (Q,) in the user's units; zeros if there is none.
 
         Parameters
         ----------
         unit : array (Q,)
             The outputs' spreads.
+        rounding : array (Q,), optional
+            The least floor, :attr:`~bayes_pmm.scaling.Scaling.rounding`.
         """
         unit = jnp.asarray(unit)
         if not self.floor:
             return jnp.zeros_like(unit)
-        return numpyro.sample("floor", dist.HalfCauchy(self.floor_scale * unit).to_event(1))
+        above = AffineTransform(jnp.broadcast_to(jnp.asarray(rounding), unit.shape), 1.0, constraints.positive)
+        floor = dist.TransformedDistribution(dist.HalfCauchy(self.floor_scale * unit), above)
+        return numpyro.sample("floor", floor.to_event(1))
 
     def sample_data(self, mean, floor, y=None, error=None) -> jnp.ndarray:
         """NumPyro site ``y`` (N, Q) given the PMM's outputs; NaN in ``y`` is a missing datum.

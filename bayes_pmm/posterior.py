@@ -124,7 +124,7 @@ class Posterior:
             Known errors, 0 where there is none.
         """
         matrices = self.matrix_prior.sample()
-        floor = self.noise.sample_floor(self.scaling.spread)
+        floor = self.noise.sample_floor(self.scaling.spread, self.scaling.rounding)
         mean = self.evaluate(matrices, c)
         return self.noise.sample_data(mean, floor, y, error)
 

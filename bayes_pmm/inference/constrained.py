@@ -32,6 +32,10 @@ LOOSE = 1e-6
 """Tolerance above which a projection takes one Newton step after it has converged."""
 
 
+COARSE = 0.05
+"""Tolerance from which on a step fails: rounding would be as large as the noise, and any point would seem to fit."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What is sampled.
@@ -138,7 +142,7 @@ def rattle(
     half = tangent(new.Q, (q - point.q) / step)
     back, returned, count_back = project(target, q - step * half, new.Q, tolerance)
     ok = there & returned & (jnp.max(jnp.abs(back - point.q)) < 100 * tolerance) & jnp.isfinite(new.value)
-    ok = ok & jnp.isfinite(new.gradient).all()
+    ok = ok & jnp.isfinite(new.gradient).all() & (target.tolerance(q) < COARSE)
     return new, tangent(new.Q, half - 0.5 * step * new.gradient), ok, count + count_back
 
 

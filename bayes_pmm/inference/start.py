@@ -190,7 +190,8 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
         _, (xs, fs, misfits, evidences) = jax.lax.scan(stage, x0, path)
         evidences = jnp.where(jnp.isfinite(evidences), evidences, -jnp.inf)
         best = jnp.argmax(evidences) if posterior.noise.floor else len(path) - 1
-        floor = jnp.maximum(path[best], path[-1]) * jnp.asarray(arrays["scaling"]["spread"])
+        scaling = posterior.with_arrays(arrays).scaling
+        floor = jnp.maximum(path[best], path[-1]) * jnp.asarray(scaling.spread) + 2 * scaling.rounding
         return matrices(xs[best], scale), scale, floor, evidences[best], misfits[best], fs[best]
 
     # The data are arguments, so that other data of the same shapes find the compiled function in JAX's cache.
