@@ -27,6 +27,7 @@ from bayes_pmm.predict import Bands
 from bayes_pmm.priors import Prior
 from bayes_pmm.tables import read_dataset
 from bayes_pmm.validation import k_fold, leave_future_out
+from bayes_pmm.widening import Widening
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "TemperedSMC",
     "Transition",
     "Variational",
+    "Widening",
     "compare",
     "conformal",
     "fit",

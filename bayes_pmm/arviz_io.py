@@ -30,6 +30,7 @@ from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
 from bayes_pmm.scaling import Scaling
+from bayes_pmm.widening import Widening
 
 __all__ = [
     "FORMAT",
@@ -215,6 +216,7 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             Prior(**{"terms_unit": "spread", "growth": 0.0, "centre": "all"} | about["prior"]),
             Noise(**about["noise"]),
             Scaling.from_dict(about["scaling"]),
+            Widening(**about.get("widening", {"rate": 0.0})),
         )
         sites = {k: tree["posterior"][k].values for k in about["sites"]}
         stats = {k: v.values for k, v in tree["sample_stats"].data_vars.items()}
@@ -256,6 +258,7 @@ def _description(
         "prior": asdict(posterior.prior),
         "noise": asdict(posterior.noise),
         "scaling": posterior.scaling.to_dict(),
+        "widening": asdict(posterior.widening),
         "sites": list(draws.sites),
         "info": draws.info,
         "diagnosis": asdict(diagnosis),

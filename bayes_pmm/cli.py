@@ -29,6 +29,7 @@ from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_
 from bayes_pmm.report import render_report, write_new
 from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_rest
 from bayes_pmm.tables import read_dataset
+from bayes_pmm.widening import Widening
 
 __all__ = ["main"]
 
@@ -165,6 +166,13 @@ def demo(out: Path | None, seed: int) -> int:
     is_flag=True,
     help="Learn a defect from two more refits per control, and widen the bands outside the data by it.",
 )
+@click.option(
+    "--widening",
+    type=float,
+    default=Widening().rate,
+    show_default=True,
+    help="How much wider bands are at one range's distance outside the data; 0 for an exact model.",
+)
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
 @click.option("--chains", default=4, show_default=True)
 @click.option(
@@ -180,8 +188,8 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
-def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, sampler, chains, warmup,
-        draws, at, seed, strict, resume, out) -> int:  # fmt: skip
+def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, widening, sampler, chains,
+        warmup, draws, at, seed, strict, resume, out) -> int:  # fmt: skip
     """Fit a table of levels and predict bands."""
     names, expressions = parse_outputs_option(outputs)
     control_names = _split(controls, "--controls")
@@ -197,7 +205,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         table, control_names, names, None if errors is None else _errors(errors), where, _long(long_)
     )
     new = None if at is None else controls_from_at(at, control_names, rest)
-    posterior = Posterior(data, pmm, noise=noise)
+    posterior = Posterior(data, pmm, noise=noise, widening=Widening(widening))
     pmm = posterior.pmm
     options = {
         "data": digest(data, new),
@@ -210,6 +218,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         "seed": seed,
         "defect": defect or None,
         "prior": repr(posterior.prior),
+        "widening": widening,
     }
     if check_folder(out, options, resume):
         facts = finished_summary(out)

@@ -20,7 +20,7 @@ from bayes_pmm.inference import Draws, Method, method_by_name
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, with_noise
+from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, widened, with_noise
 from bayes_pmm.progress import on_terminal
 
 __all__ = ["Fit", "fit", "load"]
@@ -78,7 +78,7 @@ class Fit:
         c = check_controls(self.posterior, controls)
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
-        samples = with_noise(self.posterior, self.draws, outputs, self._key(key), defect)
+        samples = self._samples(c, outputs, self._key(key), defect)
         there = diagnose(self.draws, np.concatenate([self._training_outputs, outputs], axis=2))
         doubts = find_doubts(self._strengths(c, outputs, defect))
         return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
@@ -107,7 +107,7 @@ class Fit:
         ----------
         controls : array (N, p)
         kind : {"latent", "predictive", "model"}
-            "model" is the PMM alone, without floor, defect and noise.
+            "model" is the PMM alone, without widening, floor, defect and noise.
         key : PRNG key, optional
             The fit's own if not given.
         """
@@ -115,7 +115,7 @@ class Fit:
         if kind == "model":
             return outputs
         c, key = check_controls(self.posterior, controls), self._key(key)
-        samples = with_noise(self.posterior, self.draws, outputs, key, self._defect_draws(c, key))
+        samples = self._samples(c, outputs, key, self._defect_draws(c, key))
         if kind not in samples:
             raise InputError(f"kind '{kind}' is unknown; use latent, predictive or model")
         return samples[kind]
@@ -133,7 +133,7 @@ class Fit:
         if self.controls is not None:
             outputs = outputs_at(self.posterior, self.draws, self.controls)
             defect = self._defect_draws(self.controls, self._key(None))
-            samples = with_noise(self.posterior, self.draws, outputs, self._key(None), defect)
+            samples = self._samples(self.controls, outputs, self._key(None), defect)
             predictions = (self.controls, samples)
         return arviz_io.build_tree(
             self.posterior,
@@ -180,6 +180,10 @@ class Fit:
     @cached_property
     def _training_outputs(self) -> np.ndarray:
         return outputs_at(self.posterior, self.draws, self.posterior.data.controls)
+
+    def _samples(self, controls, outputs, key, defect) -> dict[str, np.ndarray]:
+        stretched = widened(self.posterior, outputs, controls, self.weights)
+        return with_noise(self.posterior, self.draws, stretched, key, defect)
 
     def _defect_draws(self, controls: np.ndarray, key: jax.Array) -> np.ndarray | None:
         if self.defect is None:

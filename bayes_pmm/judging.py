@@ -7,7 +7,7 @@ import numpy as np
 
 from bayes_pmm import scores
 from bayes_pmm.fit import Fit
-from bayes_pmm.predict import check_controls, outputs_at
+from bayes_pmm.predict import check_controls, outputs_at, widened
 
 __all__ = ["judge_fit", "mixture"]
 
@@ -25,10 +25,11 @@ def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np
     Returns
     -------
     mean, sd : array (S, N, Q)
-        Of each draw's normal, with floor, learned defect and known error; S = chains times draws.
+        Of each draw's normal, with widening, floor, learned defect and known error; S = chains times draws.
     weights : array (S,)
     """
-    outputs = outputs_at(fit.posterior, fit.draws, controls)
+    c = check_controls(fit.posterior, controls)
+    outputs = widened(fit.posterior, outputs_at(fit.posterior, fit.draws, c), c, fit.weights)
     S = outputs.shape[0] * outputs.shape[1]
     floor = np.zeros((S, 1, outputs.shape[-1]))
     if fit.posterior.noise.floor:

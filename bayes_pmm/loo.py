@@ -9,7 +9,7 @@ better score may have the worse band outside the data; ask :func:`~bayes_pmm.val
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from bayes_pmm.fit import Fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.validation import Refit, refit_without
+from bayes_pmm.widening import Widening
 
 __all__ = ["Loo", "loo", "psis"]
 
@@ -198,14 +199,14 @@ def loo(
     refits = []
     if refit is not None:
         key = jax.random.key(key) if isinstance(key, int) else key
+        # The outermost rows count as outside once they are left out, but what is scored is the model's own density.
+        bare = replace(fit.posterior, widening=Widening(0.0))
         for i in np.flatnonzero(~(k <= limit)):
             left = np.zeros(data.values.shape, bool)
             left[rows[i], cols[i]] = True
             title = f"{data.output_names[cols[i]]} in row {rows[i]}"
             try:
-                found = refit_without(
-                    fit.posterior, left, refit, jax.random.fold_in(key, int(i)), keep_units=True
-                )
+                found = refit_without(bare, left, refit, jax.random.fold_in(key, int(i)), keep_units=True)
             except BayesPMMError as error:
                 # Its density stays that of the importance weights, and its k says so.
                 refits.append(Refit(title, "failed", (str(error),), (int(rows[i]),)))

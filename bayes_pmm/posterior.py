@@ -14,6 +14,7 @@ from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.priors import MatrixPrior, Prior
 from bayes_pmm.scaling import Scaling, fit_scaling
+from bayes_pmm.widening import Widening
 
 __all__ = ["Posterior"]
 
@@ -31,6 +32,8 @@ class Posterior:
     noise : Noise
     scaling : Scaling, optional
         Fitted to the data unless a stored one is given.
+    widening : Widening
+        How much bands are stretched outside the data. It is no part of the density.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class Posterior:
     prior: Prior = field(default_factory=Prior)
     noise: Noise = field(default_factory=Noise)
     scaling: Scaling | None = None
+    widening: Widening = field(default_factory=Widening)
 
     def __post_init__(self):
         if len(self.pmm.outputs) != self.data.n_outputs:

@@ -1,6 +1,7 @@
 r"""Bands at new controls.
 
-*latent* is what an exact solver would return: the PMM's output plus the learned floor, which stands for what the
+*latent* is what an exact solver would return: the PMM's output, stretched outside the data
+(:mod:`~bayes_pmm.widening`), plus the learned floor, which stands for what the
 model cannot represent, plus a learned defect where there is one. *predictive* adds a measurement error of the size
 of the output's training errors (rms).
 """
@@ -17,7 +18,7 @@ from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["KINDS", "QUANTILES", "Bands", "bands", "outputs_at", "with_noise"]
+__all__ = ["KINDS", "QUANTILES", "Bands", "bands", "outputs_at", "widened", "with_noise"]
 
 KINDS = ("latent", "predictive")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -73,6 +74,13 @@ def check_controls(posterior: Posterior, controls: np.ndarray) -> np.ndarray:
     return c
 
 
+def widened(
+    posterior: Posterior, outputs: np.ndarray, controls: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Outputs (chain, draw, N, Q) of the PMM at controls (N, p), stretched by the posterior's widening."""
+    return posterior.widening.stretch(posterior.data, posterior.pmm.outputs, controls, outputs, weights)
+
+
 def with_noise(
     posterior: Posterior,
     draws: Draws,
@@ -85,7 +93,7 @@ def with_noise(
     Parameters
     ----------
     outputs : array (chain, draw, N, Q)
-        From :func:`outputs_at`.
+        From :func:`outputs_at` and :func:`widened`.
     key : PRNG key
     defect : array (chain, draw, N, Q), optional
         Draws of a learned defect at the same controls.

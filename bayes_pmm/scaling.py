@@ -1,7 +1,8 @@
 r"""Units: fitted once to the training data, stored with the fit, undone in everything that the user sees.
 
 All levels share one map E = (E' − m)/s, or they would no longer be eigenvalues of one matrix. Differences are
-divided by s and never centred. Each secondary matrix has its own (m_A, s_A); strengths are divided by s_A².
+divided by s and never centred; where only they are measured, s is the spread of the levels that they imply. Each
+secondary matrix has its own (m_A, s_A); strengths are divided by s_A².
 """
 
 from dataclasses import asdict, dataclass
@@ -142,6 +143,23 @@ def _spread(column: np.ndarray, fallback: float) -> float:
     return max(float(np.nanstd(column)), 1e-3 * fallback)
 
 
+def _spread_of_levels(cells: list[np.ndarray], outputs: tuple[Output, ...]) -> float:
+    """Spread of the levels whose differences are known: of their mean positions, and along the controls; 1 if none are.
+
+    Levels that no chain of differences connects count from the middle of their own group.
+    """
+    lines = [(x, o) for x, o in zip(cells, outputs, strict=True) if o.kind == "difference" and x.size]
+    if not lines:
+        return 1.0
+    ends = sorted({k for _, o in lines for k in o.levels})
+    incidence = np.array([[(k == o.upper) - float(k == o.lower) for k in ends] for _, o in lines])
+    # The shortest solution has mean 0 in each connected group.
+    means = np.linalg.lstsq(incidence, np.array([x.mean() for x, _ in lines]), rcond=None)[0]
+    # The variance of a difference is that of two levels.
+    along = np.mean([np.var(x) for x, _ in lines]) / 2
+    return float(np.sqrt(np.mean(means**2) + along))
+
+
 def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> tuple[np.ndarray, np.ndarray]:
     cells = [data.values[data.mask[:, q], q] for q in range(len(outputs))]
 
@@ -152,16 +170,9 @@ def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> t
         return np.concatenate(chosen) if chosen else np.zeros(0)
 
     shift, scale = np.zeros(len(outputs)), np.ones(len(outputs))
-    levels, differences = pool(["level"]), pool(["difference"])
+    levels = pool(["level"])
     m = levels.mean() if centre and levels.size else 0.0
-    # Differences alone fix the unit by their size: their spread may be a small part of the spacing of levels.
-    s = (
-        np.sqrt(np.mean((levels - m) ** 2))
-        if levels.size
-        else np.sqrt(np.mean(differences**2))
-        if differences.size
-        else 1.0
-    )
+    s = np.sqrt(np.mean((levels - m) ** 2)) if levels.size else _spread_of_levels(cells, outputs)
     s = s if s > 0 else max(abs(m), 1.0)
     for q, o in enumerate(outputs):
         if o.kind == "level":

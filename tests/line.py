@@ -12,6 +12,7 @@ from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
+from bayes_pmm.widening import Widening
 
 
 def line(n=9, size=0.3, outlier=0.0):
@@ -25,6 +26,7 @@ def line(n=9, size=0.3, outlier=0.0):
         PMM(["E0"], dim=1),
         Prior(scale_spread=0.0),
         Noise(floor=False),
+        widening=Widening(0.0),
     )
 
 

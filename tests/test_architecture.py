@@ -31,6 +31,7 @@ ROOMS = (
     "priors",
     "noise",
     "defect",
+    "widening",
     "posterior",
     "inference.protocol",
     "inference.checkpoint",

@@ -1,6 +1,6 @@
 """Constrained HMC against closed forms and quadrature, down to a noise of 1e-6; the integrator's own properties."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -213,6 +213,17 @@ def test_without_bounces_the_law_is_wrong(monkeypatch):
     monkeypatch.setattr(constrained, "rattle", frozen)
     q, _ = sample(ring(0.1).target(), ring(0.1).start, 0.7, 10, 2000, seed=1)
     assert np.abs(z_of_law(ring_coordinates(q), *ring_law(0.1))).max() > 8
+
+
+def test_where_rounding_is_as_large_as_the_noise_no_step_is_taken():
+    lift = Lift(lambda x: jnp.sin(x), np.zeros(1), np.array([0.3]), np.array([0.5]), 1e-12)
+    target = lift.target()
+    assert target.tolerance(lift.start) < constrained.COARSE
+    coarse = replace(target, tolerance=lambda q: jnp.asarray(2 * constrained.COARSE, q.dtype))
+    point = target.at(lift.start)
+    p = tangent(point.Q, jnp.array([0.3, -0.2]))
+    assert rattle(target, point, p, jnp.asarray(0.01), target.tolerance(point.q))[2]
+    assert not rattle(coarse, point, p, jnp.asarray(0.01), coarse.tolerance(point.q))[2]
 
 
 def without_way_back(target, point, *rest):

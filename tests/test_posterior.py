@@ -224,12 +224,28 @@ class TestUnits:
         assert scaling.spread == pytest.approx(np.nanstd(y, axis=0))
         assert Scaling.from_dict(scaling.to_dict()) == scaling
 
-    def test_differences_alone_set_the_unit_by_their_size(self):
+    def test_differences_alone_have_the_unit_of_the_levels_that_they_imply(self):
         c = np.linspace(0, 1, 5)
-        data = Dataset.from_columns({"c": c}, {"d": 10 + 0.01 * c})
-        scaling = fit_scaling(data, as_outputs(["E1-E0"]), PMM(["E1-E0"]).basis)
-        assert scaling.shift == (0.0,)
-        assert scaling.scale[0] == pytest.approx(10, rel=1e-2)
+        levels = np.stack([-5 - 0.01 * c, 5 + 0.02 * c, 17 - 0.03 * c, 18 + 0.01 * c], axis=1)
+
+        def unit(expressions, values):
+            columns = {f"y{i}": v for i, v in enumerate(values)}
+            data = Dataset.from_columns({"c": c}, columns)
+            scaling = fit_scaling(data, as_outputs(expressions), PMM(expressions).basis)
+            return scaling.scale[0]
+
+        E0, E1, E2, E3 = levels.T
+        all_of_them = unit(["E0", "E1", "E2", "E3"], levels.T)
+        assert all_of_them == pytest.approx(levels.std())
+        same = [
+            unit(["E1-E0", "E2-E0", "E3-E0"], [E1 - E0, E2 - E0, E3 - E0]),
+            unit(["E1-E0", "E2-E1", "E3-E1"], [E1 - E0, E2 - E1, E3 - E1]),
+        ]
+        assert same == pytest.approx([all_of_them] * 2, rel=1e-2)
+        assert unit(["E1-E0"], [E1 - E0]) == pytest.approx(5, rel=1e-2)
+        # Two pairs that nothing connects: each counts from its own middle.
+        apart = unit(["E1-E0", "E3-E2"], [E1 - E0, E3 - E2])
+        assert apart == pytest.approx(np.sqrt((5**2 + 0.5**2) / 2), rel=1e-2)
 
     def test_negative_strengths_are_refused(self):
         data = Dataset.from_columns({"c": np.arange(5.0)}, {"t": -10.0 - 0.1 * np.arange(5)})
@@ -328,6 +344,18 @@ class TestMissingData:
 
 class TestNoise:
     OUTPUTS = ("E0", "E1")
+
+    def test_the_floor_begins_at_the_rounding_of_the_levels(self):
+        data = dataset(1, outputs=self.OUTPUTS)
+        posterior = Posterior(data, PMM(self.OUTPUTS, dim=2))
+        z = posterior.unconstrain(posterior.prior_sites(jax.random.key(0)))
+        lowest = posterior.constrain(z | {"floor": jnp.full(2, -200.0)})["floor"]
+        scale, shift = posterior.scaling.scale[0], posterior.scaling.shift[0]
+        np.testing.assert_allclose(lowest, 1e-11 * (scale + 1e-3 * abs(shift)), rtol=1e-9)
+        # The density of log(floor - least) falls like its argument.
+        value = jax.jit(posterior.log_prior)
+        at = [float(value(z | {"floor": jnp.full(2, f)})) for f in (-40.0, -50.0)]
+        assert at[0] - at[1] == pytest.approx(20.0)
 
     def test_variances_add(self):
         data = dataset(1, outputs=self.OUTPUTS)

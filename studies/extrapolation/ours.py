@@ -1,11 +1,13 @@
 """The package's own method on a task."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 import bayes_pmm as bp
 from bayes_pmm.basis import parse_basis
+from bayes_pmm.defect import distances
 from bayes_pmm.doubts import curvature
 from bayes_pmm.scaling import fit_scaling
 from studies.extrapolation.forecast import Forecast
@@ -30,6 +32,8 @@ class Options:
         Learn a defect from left-out rows, with the same sampler.
     reference : float, optional
         c_ref as a share of the training range of every control; the mean of the training controls if not given.
+    widening : float
+        Rate of :class:`bayes_pmm.Widening`.
     """
 
     dim: int | None = None
@@ -39,23 +43,29 @@ class Options:
     noise: dict = field(default_factory=dict)
     defect: bool = False
     reference: float | None = None
+    widening: float = bp.Widening().rate
 
 
-def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
-    """Bayesian parametric matrix model: latent draws, status, convergence and doubtful points of the fit."""
+def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = None) -> Forecast:
+    """Bayesian parametric matrix model: latent draws, status, convergence and doubtful points of the fit.
+
+    With ``keep`` the draws go into a file of that folder, for ``studies/extrapolation/widening.py``.
+    """
     model = bp.PMM(tuple(task.problem.outputs.values()), dim=options.dim, basis=parse_basis(task.basis))
     scaling = None
     if options.reference is not None:
         low, high = task.data.controls.min(axis=0), task.data.controls.max(axis=0)
         scaling = fit_scaling(task.data, model.outputs, model.basis, low + options.reference * (high - low))
     prior, noise = bp.Prior(**options.prior), bp.Noise(**options.noise)
-    posterior = bp.Posterior(task.data, model, prior, noise, scaling)
+    posterior = bp.Posterior(task.data, model, prior, noise, scaling, bp.Widening(options.widening))
     method = SAMPLERS[options.sampler](**options.lengths)
     fit = bp.fit(posterior, method, key=int(rng.integers(2**31)), controls=task.controls)
     if options.defect:
         fit = bp.with_defect(fit, bp.learn_defect(posterior, method, int(rng.integers(2**31))))
     bands = fit.predict(task.controls)
     draws = fit.sample(task.controls)
+    if keep is not None:
+        _keep(keep / f"{task.name.replace('/', '_')}.npz", task, fit, draws)
     info, diagnosis = fit.draws.info, fit.diagnosis
     floor = fit.draws.sites.get("floor")
     about = {
@@ -81,4 +91,23 @@ def pmm(task, rng: np.random.Generator, options: Options) -> Forecast:
         bands.doubtful,
         bands.doubts,
         fit.doubt_strengths(task.controls),
+    )
+
+
+def _keep(path: Path, task, fit: bp.Fit, latent: np.ndarray) -> None:
+    """The PMM's draws, and what floor and defect add to them, in units of the task's spread."""
+    posterior = fit.posterior
+    model = fit.sample(task.controls, "model")
+    stretched = posterior.widening.stretch(
+        posterior.data, posterior.pmm.outputs, task.controls, model, fit.weights
+    )
+    flat = lambda x: (x / task.spread).reshape(-1, *x.shape[2:])  # noqa: E731
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        model=flat(model),
+        added=flat(latent - stretched),
+        weights=np.repeat(fit.weights, model.shape[1]),
+        distances=distances(task.data, task.controls),
+        truth=task.truth / task.spread,
     )

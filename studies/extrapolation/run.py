@@ -53,8 +53,8 @@ def task_of(name: str):
     return nonlinear.task(name) if name.split("/")[0] in nonlinear.FAMILIES else problems.task(name)
 
 
-def cell(task, method: str, options: Options | None) -> dict:
-    """Line of one method on one task; with options it is our own under the name `method`."""
+def cell(task, method: str, options: Options | None, keep: Path | None = None) -> dict:
+    """Line of one method on one task; with options it is our own under the name `method`, whose draws may be kept."""
     rng = np.random.default_rng([crc32(task.name.encode()), crc32(method.encode())])
     row = {
         "task": task.name,
@@ -69,7 +69,7 @@ def cell(task, method: str, options: Options | None) -> dict:
         row["options"] = asdict(options)
     began, cpu = time.perf_counter(), time.process_time()
     try:
-        forecast = PEERS[method](task, rng) if options is None else pmm(task, rng, options)
+        forecast = PEERS[method](task, rng) if options is None else pmm(task, rng, options, keep)
         result = {"status": "done", "about": forecast.about} | lines.scored(task, forecast)
     except NotApplicableError as reason:
         result = {"status": "not applicable", "message": str(reason)}
@@ -98,11 +98,11 @@ def _begin(lock) -> None:
 
 def _work(job) -> None:
     """All open cells of tasks of one family, whose shapes share compiled functions."""
-    path, label, options, open_cells = job
+    path, label, options, keep, open_cells = job
     for name, methods in open_cells:
         task = task_of(name)
         for method in methods:
-            row = cell(task, method, options if method == label else None)
+            row = cell(task, method, options if method == label else None, keep)
             with _lock:
                 lines.write(path, row)
                 print(
@@ -152,6 +152,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--reference", type=float, help="c_ref as a share of the training range, for priors that depend on it"
     )
+    add("--keep", type=Path, metavar="FOLDER", help="keep our method's draws there, for widening.py")
+    add("--widening", type=float, default=Options().widening, help="rate of the bands' widening; 0 for none")
     args = parser.parse_args(arguments)
     if args.label in PEERS:
         parser.error(f"--label {args.label} is a peer's name; use another")
@@ -190,10 +192,12 @@ def main(arguments: list[str] | None = None) -> None:
         _pairs(args.noise_model),
         args.defect,
         args.reference,
+        args.widening,
     )
     have = lines.read(args.out)
     if args.label in args.methods and any(
-        "options" in row and Options(**row["options"]) != options
+        # What a line does not name did not exist when it was written.
+        "options" in row and Options(**{"widening": 0.0} | row["options"]) != options
         for (_, m), row in have.items()
         if m == args.label
     ):
@@ -203,8 +207,10 @@ def main(arguments: list[str] | None = None) -> None:
     for _, group in groupby(names, key=lambda n: (n.split("/")[0], n.split("/")[2])):
         rest = [(n, [m for m in args.methods if (n, m) not in finished]) for n in group]
         if rest := [(n, methods) for n, methods in rest if methods]:
-            jobs.append((args.out, args.label, options, rest))
-    print(f"{sum(len(m) for job in jobs for _, m in job[3])} cells to run, {len(finished)} there", flush=True)
+            jobs.append((args.out, args.label, options, args.keep, rest))
+    print(
+        f"{sum(len(m) for job in jobs for _, m in job[-1])} cells to run, {len(finished)} there", flush=True
+    )
     for name, value in SINGLE.items():
         os.environ.setdefault(name, value)
     # Fresh processes: the settings above count from the start of one, and a forked JAX can hang.

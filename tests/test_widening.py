@@ -1,0 +1,90 @@
+"""Bands are stretched outside the data, by the stated factor, about their mean, and nowhere else."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from line import Exact, line, predictive
+
+import bayes_pmm as bp
+from bayes_pmm import arviz_io
+from bayes_pmm.data import Dataset
+from bayes_pmm.errors import InputError
+from bayes_pmm.judging import mixture
+from bayes_pmm.outputs import as_outputs
+from bayes_pmm.widening import Widening
+
+BEYOND = np.array([[1.0], [2.5], [4.0]])  # distance 0, 1/4 and 1 from rows on [0, 2]
+
+
+def wide(rate, **options):
+    return dataclasses.replace(line(**options), widening=Widening(rate))
+
+
+def test_factors_follow_the_distance_from_the_rows_of_each_output():
+    values = np.array(
+        [[0.0, 1.0, 1.0], [1.0, np.nan, 1.0], [2.0, 2.0, 1.0], [3.0, 3.0, 1.0], [4.0, np.nan, 1.0]]
+    )
+    data = Dataset(np.arange(5.0)[:, None], values, None, ("g",), ("E0", "f1", "x"))
+    outputs = as_outputs(["E0", "E1-E0", "<0|X|0>"])
+    found = Widening(0.5).factors(data, outputs, np.array([[-1.0], [2.5], [8.0]]))
+    expected = 1 + 0.5 * np.sqrt([[0.25, 1 / 3, 0.0], [0.0, 0.0, 0.0], [1.0, 5 / 3, 0.0]])
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_array_equal(Widening(0.0).factors(data, outputs, np.array([[8.0]])), [[1.0, 1.0, 1.0]])
+
+
+def test_outside_bands_are_stretched_about_their_mean_and_inside_they_stay():
+    plain, stretched = (bp.fit(wide(r), Exact(500), key=0).predict(BEYOND) for r in (0.0, 0.6))
+    np.testing.assert_allclose(stretched.mean["latent"], plain.mean["latent"], rtol=1e-12)
+    for values in ("sd", "quantiles"):
+        a, b = getattr(plain, values)["latent"], getattr(stretched, values)["latent"]
+        centre = 0.0 if values == "sd" else plain.mean["latent"]
+        np.testing.assert_allclose(
+            b[..., :, 0] - np.ravel(centre), (a[..., :, 0] - np.ravel(centre)) * [1, 1.3, 1.6]
+        )
+    np.testing.assert_array_equal(stretched.quantiles["latent"][:, 0], plain.quantiles["latent"][:, 0])
+
+
+def test_chains_with_little_weight_do_not_move_the_centre():
+    posterior, draws = line(), np.random.default_rng(0).normal(size=(2, 50, 1, 1))
+    draws[1] += 10.0
+    found = Widening(1.0).stretch(
+        posterior.data, posterior.pmm.outputs, BEYOND[2:], draws, np.array([1.0, 0.0])
+    )
+    centre = draws[0].mean()
+    np.testing.assert_allclose(found, centre + 2 * (draws - centre))
+
+
+def test_scores_see_the_stretched_band():
+    fit = bp.fit(wide(0.6), Exact(), key=0)
+    mean, _, weights = mixture(fit, BEYOND)
+    samples = fit.sample(BEYOND).reshape(mean.shape)
+    np.testing.assert_allclose(mean, samples)  # no floor: the latent value is the output
+    exact = predictive(fit.posterior, BEYOND, np.zeros((3, 1)))
+    # The standard deviation of S draws has the relative error 1/√(2S).
+    np.testing.assert_allclose(
+        samples.std(0)[:, 0], exact.std() * [1, 1.3, 1.6], rtol=4 / np.sqrt(2 * len(weights))
+    )
+    np.testing.assert_allclose(
+        fit.sample(BEYOND, "model").std((0, 1))[:, 0], exact.std(), rtol=4 / np.sqrt(2 * 8000)
+    )
+
+
+def test_a_stored_fit_keeps_its_widening_and_an_older_file_has_none(tmp_path):
+    fit = bp.fit(wide(0.6), Exact(50), key=0)
+    fit.save(tmp_path / "fit.nc")
+    again = bp.load(tmp_path / "fit.nc")
+    assert again.posterior.widening == Widening(0.6)
+    np.testing.assert_array_equal(again.sample(BEYOND), fit.sample(BEYOND))
+    tree = arviz_io.read_tree(tmp_path / "fit.nc")
+    about = json.loads(tree.attrs["bayes_pmm"])
+    del about["widening"]
+    tree.attrs["bayes_pmm"] = json.dumps(about)
+    assert arviz_io.restore(tree)[0].widening == Widening(0.0)
+
+
+@pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf])
+def test_a_bad_rate_is_refused(rate):
+    with pytest.raises(InputError, match="widening: rate"):
+        Widening(rate)
