@@ -4,14 +4,11 @@ Sampling can be perfect and the band wrong all the same, because outside the dat
 not shown. Each doubt below has a reason that a user can check, and is judged only where a point is extrapolated:
 
 ``uncurved``
-    Outputs of M(c) are linear in φ(c) as long as the levels do not interact. If none of them departs from linear in the
-    training data by more than the noise, the data know nothing about couplings, and a level that comes down further out
-    would be a surprise.
-``outermost``
-    The output needs a level next to one that no data show, such as the highest that was measured. Where levels
-    from beyond come down, they meet this one first; judged from a smaller distance on.
+    Levels of M(c) are linear in φ(c) as long as they do not interact. Where none of the outputs departs from linear in
+    the training data by more than a small part of its variation, or by more than the noise, the data know little about
+    couplings, and what bends the levels further out is a surprise.
 ``far``
-    The distance from the data exceeds their own range.
+    The distance from the data is far more than their own range.
 ``prior``
     Another prior scale would move the band: the derivative of its mean with respect to the log of the scales'
     prior median, in units of its own width.
@@ -34,12 +31,11 @@ from bayes_pmm.defect import distances
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["DOUBTS", "LIMITS", "curvature", "find_doubts", "prior_sensitivity", "strengths"]
+__all__ = ["DOUBTS", "LIMITS", "bend", "curvature", "find_doubts", "prior_sensitivity", "strengths"]
 
 DOUBTS: Mapping[str, str] = {
-    "uncurved": "the training data show no interaction of levels beyond the noise",
-    "outermost": "belongs to the last level that the data show, and levels from beyond may come down",
-    "far": "further from the data than their own range",
+    "uncurved": "the training data are nearly straight and show little interaction of levels",
+    "far": "much further from the data than their own range",
     "prior": "another prior scale would move the band",
     "chains": "the chains disagree here",
     "defect": "what the model cannot represent dominates the band",
@@ -50,9 +46,9 @@ DOUBTS: Mapping[str, str] = {
 @dataclass(frozen=True)
 class _Limits:
     curvature: float = 1.0
-    outermost: float = 0.6
-    distance: float = 1.0
-    prior: float = 0.3
+    bend: float = 0.12
+    distance: float = 1.5
+    prior: float = 1.0
     rhat: float = 1.1
     floor: float = 3.0
     defect: float = 0.7
@@ -113,10 +109,11 @@ def strengths(
         total = other**2 + model_sd**2
         share = np.divide(other**2, total, out=np.zeros_like(total), where=total > 0)
         large = np.maximum(large, share / limits.defect)
-    bent = np.nanmax(curvature(posterior, draws, training, weights))
+    by_noise = np.max(curvature(posterior, draws, training, weights))
+    by_spread = np.max(bend(posterior, training, weights))
+    straight = max(limits.curvature / max(by_noise, 1e-12), limits.bend / max(by_spread, 1e-12))
     found = {
-        "uncurved": np.full(outside.shape, limits.curvature / max(bent, 1e-12)),
-        "outermost": apart * _outermost(posterior) / limits.outermost,
+        "uncurved": np.full(outside.shape, straight),
         "far": apart / limits.distance,
         "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) / limits.prior,
         "chains": _disagreement(outputs) / (limits.rhat - 1.0),
@@ -125,8 +122,10 @@ def strengths(
     return {name: np.where(outside, found[name], 0.0) for name in DOUBTS}
 
 
-def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Departure of each output's mean curve from linear in the basis, over the noise: root mean squares, (Q,).
+def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Departure of each output's mean curve from linear in the basis, over the output's spread: root mean squares, (Q,).
+
+    0 for expectation values and strengths, which do not show couplings in this way, unless nothing else is measured.
 
     Parameters
     ----------
@@ -137,16 +136,23 @@ def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights:
     data = posterior.data
     mean = np.average(training.mean(axis=1), axis=0, weights=weights)
     phi = np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, data.controls))
+    spectral = np.array([o.kind in ("level", "difference") for o in posterior.pmm.outputs])
     result = np.zeros(data.n_outputs)
+    for q in np.flatnonzero(spectral | ~spectral.any()):
+        seen = data.mask[:, q]
+        coefficients = np.linalg.lstsq(phi[seen], mean[seen, q], rcond=None)[0]
+        result[q] = np.sqrt(np.mean((mean[seen, q] - phi[seen] @ coefficients) ** 2))
+    return result / np.asarray(posterior.scaling.spread)
+
+
+def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same over the noise instead of the spread, (Q,)."""
+    data = posterior.data
     floor = np.zeros(data.n_outputs)
     if posterior.noise.floor:
         floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
-    for q in range(data.n_outputs):
-        seen = data.mask[:, q]
-        coefficients = np.linalg.lstsq(phi[seen], mean[seen, q], rcond=None)[0]
-        bend = np.sqrt(np.mean((mean[seen, q] - phi[seen] @ coefficients) ** 2))
-        result[q] = bend / np.sqrt(floor[q] ** 2 + data.rms_errors[q] ** 2)
-    return result
+    noise = np.sqrt(floor**2 + data.rms_errors**2)
+    return bend(posterior, training, weights) * np.asarray(posterior.scaling.spread) / noise
 
 
 def prior_sensitivity(
@@ -183,13 +189,6 @@ def _disagreement(outputs: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat = np.asarray(split_gelman_rubin(outputs))
     return np.where(np.ptp(outputs, axis=(0, 1)) > 0, np.nan_to_num(rhat, nan=1.0, posinf=1e6) - 1.0, 0.0)
-
-
-def _outermost(posterior: Posterior) -> np.ndarray:
-    """Which outputs (Q,) need a level that has a neighbour which no output needs."""
-    n, seen = posterior.pmm.dim, set(posterior.matrix_prior.seen)
-    at_border = {k for k in seen if {k - 1, k + 1} & set(range(n)) - seen}
-    return np.array([any(k % n in at_border for k in o.levels) for o in posterior.pmm.outputs])
 
 
 def _deviation(draws: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -169,6 +169,8 @@ class Fit:
             lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}{steps}")
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
+        if (rate := self.posterior.widening.rate) > 0:
+            lines.append(f"bands outside the data stretched by 1 + {rate:g} √distance, see Widening")
         if self.defect is not None:
             lines.append(
                 f"defect outside the data {self.defect.scale:.2g} of the spread at one range's distance"

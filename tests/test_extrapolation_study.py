@@ -302,20 +302,25 @@ def test_our_method_gives_weights_and_status():
     assert set(GENERAL) | set(MATRIX_MODELS) | set(INFORMED) == set(PEERS)
 
 
-def test_ablations_are_printed_from_the_committed_lines():
-    folder = Path(ablations.__file__).parent
-    text = "\n".join(
-        ablations.report(lines.read(folder / "results.jsonl") | lines.read(folder / "ablations.jsonl"))
-    )
+def test_the_pages_of_tables_are_what_the_committed_lines_print(capsys):
+    study = Path(ablations.__file__).parent
+    pages = study.parents[1] / "docs" / "studies"
+    results, earlier = str(study / "results.jsonl"), str(study / "ablations.jsonl")
+    table.main([results])
+    assert capsys.readouterr().out == (pages / "extrapolation_tables.md").read_text("utf-8")
+    ablations.main([results, earlier])
+    printed = capsys.readouterr().out
+    assert printed == (pages / "extrapolation_ablations.md").read_text("utf-8")
+    assert "nan" not in printed
+    # A table whose lines are missing would be left out without a word.
     for title in (
-        "Growth with the default n, noise 0.01",
-        "Average over two dimensions, noise 0:",
+        "Widening, noise 0",
+        "Growth with the default n, noise 0",
         "Units:",
         "Treatments:",
         "Predictors",
     ):
-        assert f"## {title}" in text
-    assert "nan" not in text
+        assert f"## {title}" in printed
 
 
 def test_area_under_the_curve_of_a_perfect_and_a_useless_score():

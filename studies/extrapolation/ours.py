@@ -8,7 +8,7 @@ import numpy as np
 import bayes_pmm as bp
 from bayes_pmm.basis import parse_basis
 from bayes_pmm.defect import distances
-from bayes_pmm.doubts import curvature
+from bayes_pmm.doubts import bend, curvature
 from bayes_pmm.scaling import fit_scaling
 from studies.extrapolation.forecast import Forecast
 
@@ -79,6 +79,7 @@ def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = No
     }
     training = fit.sample(task.data.controls, "model")
     about["curvature"] = curvature(posterior, fit.draws, training, fit.weights).tolist()
+    about["bend"] = bend(posterior, training, fit.weights).tolist()
     if fit.defect is not None:
         about["defect"] = fit.defect.scale
     if floor is not None:
