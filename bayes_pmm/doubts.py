@@ -123,7 +123,7 @@ def strengths(
 
 
 def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Departure of each output's mean curve from linear in the basis, over the output's spread: root mean squares, (Q,).
+    """Departure of each output's mean curve from linear in the basis, root mean square over the output's spread: (Q,).
 
     0 for expectation values and strengths, which do not show couplings in this way, unless nothing else is measured.
 

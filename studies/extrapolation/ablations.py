@@ -27,9 +27,9 @@ INTRODUCTION = """# Bands outside the data: how the defaults were chosen
 What `python -m studies.extrapolation.ablations` prints: variants of our method beside each other on the tasks that
 all of them have. {doc}`extrapolation` says what follows. *Of all* and *seen* name the levels that place the reference
 matrix (`Prior.centre`); *n + 3* is three more than the outputs need, the default dimension until growth, centre and
-dimension were measured together. Only the first tables have widened bands; *7* stands for the default dimension, with growth 0.15
-and the centre on the levels in use unless something else is said. An average has the mean of its members' predictive distributions; its CRPS is at
-most the mean of theirs."""
+dimension were measured together. Only the first tables have widened bands; *n + 5* stands for the default dimension
+(7 for two levels and ten points), with growth 0.15 and the centre on the levels in use unless something else is said.
+An average has the mean of its members' predictive distributions; its CRPS is at most the mean of theirs."""
 SIX = ("oscillator/", "random_weak/", "pairing/", "hubbard/", "xxz/", "two_couplings/")
 
 
@@ -140,7 +140,7 @@ def report(found: dict) -> list[str]:
         both = {"seen-0.15": "before", "bare": "after"}
         title = f"Floors that begin at rounding, and the unit of lines, noise {noise:g}"
         text += table(title, found, both, at(noise))
-    former = {"plain-3": "plain ensemble, n + 3", "grown-3": "growth 0.5, n + 3", "seen-0.15": "7"}
+    former = {"plain-3": "plain ensemble, n + 3", "grown-3": "growth 0.5, n + 3", "seen-0.15": "n + 5"}
     for noise in (1e-2, 1e-4, 0.0):
         text += table(f"From the plain ensemble to the default, noise {noise:g}", found, former, at(noise))
     text += table("Dimension, plain ensemble", found, {"plain-3": "default then, n + 3", "plain-7": "n = 7"})
@@ -150,7 +150,7 @@ def report(found: dict) -> list[str]:
     text += table("Nine dimensions, growth 0.5 of all", found, dims | {"grown-9": "n = 9"})
     text += table("Centre, growth 0.5, n + 3", found, {"grown-3": "all", "seen-3": "seen"})
     for noise in (1e-2, 1e-4, 0.0):
-        both = {"grown-3": "growth 0.5 of all, n + 3", "seen-0.15": "7"}
+        both = {"grown-3": "growth 0.5 of all, n + 3", "seen-0.15": "n + 5"}
         text += average(f"Average over two dimensions, noise {noise:g}", found, both, at(noise))
     growth = {"seen-0": "growth 0", "seen-0.15": "0.15 (default)"}
     for noise in (1e-2, 1e-4, 0.0):
