@@ -171,7 +171,7 @@ def demo(out: Path | None, seed: int) -> int:
     type=float,
     default=Widening().rate,
     show_default=True,
-    help="How much wider bands are at one range's distance outside the data; 0 for an exact model.",
+    help="How much bands are stretched outside the data, over how much the data bend; 0 for an exact model.",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
 @click.option("--chains", default=4, show_default=True)

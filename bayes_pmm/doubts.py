@@ -122,7 +122,7 @@ def strengths(
     return {name: np.where(outside, found[name], 0.0) for name in DOUBTS}
 
 
-def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Departure of each output's mean curve from linear in the basis, root mean square over the output's spread: (Q,).
 
     0 for expectation values and strengths, which do not show couplings in this way, unless nothing else is measured.
@@ -131,7 +131,8 @@ def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray) -> np.
     ----------
     training : array (chain, draw, N, Q)
         Outputs of the PMM at the training controls.
-    weights : array (chain,)
+    weights : array (chain,), optional
+        Of the chains; equal if not given.
     """
     data = posterior.data
     mean = np.average(training.mean(axis=1), axis=0, weights=weights)

@@ -14,7 +14,7 @@ from bayes_pmm import arviz_io
 from bayes_pmm.basis import Basis
 from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis, diagnose
-from bayes_pmm.doubts import find_doubts, strengths
+from bayes_pmm.doubts import bend, find_doubts, strengths
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
@@ -79,7 +79,7 @@ class Fit:
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
         samples = self._samples(c, outputs, self._key(key), defect)
-        there = diagnose(self.draws, np.concatenate([self._training_outputs, outputs], axis=2))
+        there = diagnose(self.draws, np.concatenate([self.training_outputs, outputs], axis=2))
         doubts = find_doubts(self._strengths(c, outputs, defect))
         return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
 
@@ -90,7 +90,7 @@ class Fit:
         return self._strengths(c, outputs, self._defect_draws(c, self._key(None)))
 
     def _strengths(self, c, outputs, defect) -> dict[str, np.ndarray]:
-        return strengths(self.posterior, self.draws, c, outputs, self._training_outputs, self.weights, defect)
+        return strengths(self.posterior, self.draws, c, outputs, self.training_outputs, self.weights, defect)
 
     @property
     def weights(self) -> np.ndarray:
@@ -139,7 +139,7 @@ class Fit:
             self.posterior,
             self.draws,
             self.diagnosis,
-            self._training_outputs,
+            self.training_outputs,
             self.key,
             predictions,
             self.defect,
@@ -170,7 +170,9 @@ class Fit:
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
         if (rate := self.posterior.widening.rate) > 0:
-            lines.append(f"bands outside the data stretched by 1 + {rate:g} √distance, see Widening")
+            most_bent = float(np.max(bend(self.posterior, self.training_outputs, self.weights)))
+            slope = min(rate / max(most_bent, 1e-300), self.posterior.widening.most)
+            lines.append(f"bands outside the data stretched by 1 + {slope:.2g} √distance")
         if self.defect is not None:
             lines.append(
                 f"defect outside the data {self.defect.scale:.2g} of the spread at one range's distance"
@@ -180,11 +182,12 @@ class Fit:
         return "\n".join(lines)
 
     @cached_property
-    def _training_outputs(self) -> np.ndarray:
+    def training_outputs(self) -> np.ndarray:
+        """Outputs of the PMM alone at the training controls, (chain, draw, N, Q)."""
         return outputs_at(self.posterior, self.draws, self.posterior.data.controls)
 
     def _samples(self, controls, outputs, key, defect) -> dict[str, np.ndarray]:
-        stretched = widened(self.posterior, outputs, controls, self.weights)
+        stretched = widened(self.posterior, outputs, controls, self.training_outputs, self.weights)
         return with_noise(self.posterior, self.draws, stretched, key, defect)
 
     def _defect_draws(self, controls: np.ndarray, key: jax.Array) -> np.ndarray | None:

@@ -29,7 +29,8 @@ def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np
     weights : array (S,)
     """
     c = check_controls(fit.posterior, controls)
-    outputs = widened(fit.posterior, outputs_at(fit.posterior, fit.draws, c), c, fit.weights)
+    outputs = outputs_at(fit.posterior, fit.draws, c)
+    outputs = widened(fit.posterior, outputs, c, fit.training_outputs, fit.weights)
     S = outputs.shape[0] * outputs.shape[1]
     floor = np.zeros((S, 1, outputs.shape[-1]))
     if fit.posterior.noise.floor:

@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bayes_pmm.doubts import DOUBTS
+from bayes_pmm.doubts import DOUBTS, bend
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.widening import stretch
 
 __all__ = ["KINDS", "QUANTILES", "Bands", "bands", "outputs_at", "widened", "with_noise"]
 
@@ -75,10 +76,26 @@ def check_controls(posterior: Posterior, controls: np.ndarray) -> np.ndarray:
 
 
 def widened(
-    posterior: Posterior, outputs: np.ndarray, controls: np.ndarray, weights: np.ndarray | None = None
+    posterior: Posterior,
+    outputs: np.ndarray,
+    controls: np.ndarray,
+    training: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Outputs (chain, draw, N, Q) of the PMM at controls (N, p), stretched by the posterior's widening."""
-    return posterior.widening.stretch(posterior.data, posterior.pmm.outputs, controls, outputs, weights)
+    """Outputs of the PMM, stretched outside the data by the posterior's :class:`~bayes_pmm.widening.Widening`.
+
+    Parameters
+    ----------
+    outputs : array (chain, draw, N, Q)
+        At ``controls`` (N, p).
+    training : array (chain, draw, N0, Q)
+        The same at the training controls, which tell how much the data bend.
+    weights : array (chain,), optional
+        Of the chains; equal if not given.
+    """
+    most_bent = float(np.max(bend(posterior, training, weights)))
+    factors = posterior.widening.factors(posterior.data, posterior.pmm.outputs, controls, most_bent)
+    return stretch(outputs, factors, weights)
 
 
 def with_noise(

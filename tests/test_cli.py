@@ -118,9 +118,18 @@ def test_a_fit_is_kept_when_no_defect_can_be_learned(levels, tmp_path, capsys, m
     folder = tmp_path / "run"
     options = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", folder]
     with pytest.warns(UserWarning, match="saved without a defect, .*: no end can be left out"):
-        code, _, err = run(capsys, *options, "--defect", "--sampler", "nuts")
+        code, _, err = run(capsys, *options, "--defect", "--sampler", "nuts", "--widening", 0.1)
     assert code == 0, err
     assert load(folder).defect is None
+    assert load(folder).posterior.widening.rate == 0.1
+
+
+def test_a_negative_widening_is_refused(levels, tmp_path, capsys):
+    options = ["fit", levels, "--controls", "c", "--outputs", "E0", "--out", tmp_path / "run"]
+    code, _, err = run(capsys, *options, "--widening", -1)
+    assert code == 2
+    assert "widening: rate = -1.0" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_fit_speaks_of_resume(tmp_path, capsys, monkeypatch):

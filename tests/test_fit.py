@@ -10,7 +10,7 @@ import pytest
 import bayes_pmm as bp
 from bayes_pmm.diagnostics import LIMITS, diagnose
 from bayes_pmm.inference import Draws, method_by_name
-from bayes_pmm.predict import QUANTILES
+from bayes_pmm.predict import QUANTILES, widened
 
 SMALL = bp.NUTS(chains=2, warmup=150, draws=150)
 
@@ -44,10 +44,13 @@ def test_latent_and_predictive(two_level):
     assert np.all(np.abs(added - 0.05**2) < 4 * error)
 
 
-def test_latent_is_model_plus_floor(two_level):
+def test_latent_is_stretched_model_plus_floor(two_level):
     problem, fit = two_level
     model, latent = fit.sample(problem.outside, "model"), fit.sample(problem.outside, "latent")
-    standardised = (latent - model) / fit.draws.sites["floor"][:, :, None, :]
+    posterior = fit.posterior
+    stretched = widened(posterior, model, problem.outside, fit.training_outputs, fit.weights)
+    assert not np.allclose(stretched, model)
+    standardised = (latent - stretched) / fit.draws.sites["floor"][:, :, None, :]
     # Independent standard normals.
     n = standardised.size
     assert abs(standardised.mean()) < 4 / np.sqrt(n)

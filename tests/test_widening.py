@@ -8,30 +8,33 @@ import pytest
 from line import Exact, line, predictive
 
 import bayes_pmm as bp
-from bayes_pmm import arviz_io
+from bayes_pmm import arviz_io, doubts, predict
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.judging import mixture
 from bayes_pmm.outputs import as_outputs
-from bayes_pmm.widening import Widening
+from bayes_pmm.widening import Widening, stretch
 
 BEYOND = np.array([[1.0], [2.5], [4.0]])  # distance 0, 1/4 and 1 from rows on [0, 2]
 
 
 def wide(rate, **options):
-    return dataclasses.replace(line(**options), widening=Widening(rate))
+    """A line, which has no bend: its slope is the largest allowed, here ``rate`` or 0.6."""
+    return dataclasses.replace(line(**options), widening=Widening(rate, most=0.6))
 
 
-def test_factors_follow_the_distance_from_the_rows_of_each_output():
+def test_factors_follow_the_distance_from_the_rows_of_each_output_and_the_bend():
     values = np.array(
         [[0.0, 1.0, 1.0], [1.0, np.nan, 1.0], [2.0, 2.0, 1.0], [3.0, 3.0, 1.0], [4.0, np.nan, 1.0]]
     )
     data = Dataset(np.arange(5.0)[:, None], values, None, ("g",), ("E0", "f1", "x"))
     outputs = as_outputs(["E0", "E1-E0", "<0|X|0>"])
-    found = Widening(0.5).factors(data, outputs, np.array([[-1.0], [2.5], [8.0]]))
-    expected = 1 + 0.5 * np.sqrt([[0.25, 1 / 3, 0.0], [0.0, 0.0, 0.0], [1.0, 5 / 3, 0.0]])
-    np.testing.assert_allclose(found, expected)
-    np.testing.assert_array_equal(Widening(0.0).factors(data, outputs, np.array([[8.0]])), [[1.0, 1.0, 1.0]])
+    at = np.array([[-1.0], [2.5], [8.0]])
+    root = np.sqrt([[0.25, 1 / 3, 0.0], [0.0, 0.0, 0.0], [1.0, 5 / 3, 0.0]])
+    for bend, slope in ((0.1, 0.5), (0.05, 1.0), (0.01, 3.0), (0.0, 3.0)):
+        found = Widening(0.05, most=3.0).factors(data, outputs, at, bend)
+        np.testing.assert_allclose(found, 1 + slope * root)
+    np.testing.assert_array_equal(Widening(0.0).factors(data, outputs, at, 0.1), np.ones((3, 3)))
 
 
 def test_outside_bands_are_stretched_about_their_mean_and_inside_they_stay():
@@ -46,12 +49,25 @@ def test_outside_bands_are_stretched_about_their_mean_and_inside_they_stay():
     np.testing.assert_array_equal(stretched.quantiles["latent"][:, 0], plain.quantiles["latent"][:, 0])
 
 
+def test_the_more_the_data_bend_the_less_is_stretched():
+    posterior = wide(0.06)
+    x = posterior.data.controls
+    outputs = np.random.default_rng(0).normal(size=(2, 50, 3, 1))
+    for curve, straight in ((x, True), (x + 0.5 * x**2, False)):
+        training = np.broadcast_to(curve, (2, 50, *curve.shape)) * posterior.scaling.spread[0]
+        b = doubts.bend(posterior, training)[0]
+        assert (b < 1e-9) == straight
+        slope = 0.6 if straight else 0.06 / b
+        assert slope <= 0.6
+        found = predict.widened(posterior, outputs, BEYOND, training)
+        factors = 1 + slope * np.sqrt([[0.0], [0.25], [1.0]])
+        np.testing.assert_allclose(found.std((0, 1)), outputs.std((0, 1)) * factors)
+
+
 def test_chains_with_little_weight_do_not_move_the_centre():
-    posterior, draws = line(), np.random.default_rng(0).normal(size=(2, 50, 1, 1))
+    draws = np.random.default_rng(0).normal(size=(2, 50, 1, 1))
     draws[1] += 10.0
-    found = Widening(1.0).stretch(
-        posterior.data, posterior.pmm.outputs, BEYOND[2:], draws, np.array([1.0, 0.0])
-    )
+    found = stretch(draws, np.array([[2.0]]), np.array([1.0, 0.0]))
     centre = draws[0].mean()
     np.testing.assert_allclose(found, centre + 2 * (draws - centre))
 
@@ -75,7 +91,7 @@ def test_a_stored_fit_keeps_its_widening_and_an_older_file_has_none(tmp_path):
     fit = bp.fit(wide(0.6), Exact(50), key=0)
     fit.save(tmp_path / "fit.nc")
     again = bp.load(tmp_path / "fit.nc")
-    assert again.posterior.widening == Widening(0.6)
+    assert again.posterior.widening == Widening(0.6, most=0.6)
     np.testing.assert_array_equal(again.sample(BEYOND), fit.sample(BEYOND))
     tree = arviz_io.read_tree(tmp_path / "fit.nc")
     about = json.loads(tree.attrs["bayes_pmm"])

@@ -9,6 +9,7 @@ import bayes_pmm as bp
 from bayes_pmm.basis import parse_basis
 from bayes_pmm.defect import distances
 from bayes_pmm.doubts import bend, curvature
+from bayes_pmm.predict import widened
 from bayes_pmm.scaling import fit_scaling
 from studies.extrapolation.forecast import Forecast
 
@@ -77,7 +78,7 @@ def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = No
         "sampler": info["sampler"],
         "sampling_seconds": info["seconds"],
     }
-    training = fit.sample(task.data.controls, "model")
+    training = fit.training_outputs
     about["curvature"] = curvature(posterior, fit.draws, training, fit.weights).tolist()
     about["bend"] = bend(posterior, training, fit.weights).tolist()
     if fit.defect is not None:
@@ -99,9 +100,7 @@ def _keep(path: Path, task, fit: bp.Fit, latent: np.ndarray) -> None:
     """The PMM's draws, and what floor and defect add to them, in units of the task's spread."""
     posterior = fit.posterior
     model = fit.sample(task.controls, "model")
-    stretched = posterior.widening.stretch(
-        posterior.data, posterior.pmm.outputs, task.controls, model, fit.weights
-    )
+    stretched = widened(posterior, model, task.controls, fit.training_outputs, fit.weights)
     flat = lambda x: (x / task.spread).reshape(-1, *x.shape[2:])  # noqa: E731
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -110,5 +109,6 @@ def _keep(path: Path, task, fit: bp.Fit, latent: np.ndarray) -> None:
         added=flat(latent - stretched),
         weights=np.repeat(fit.weights, model.shape[1]),
         distances=distances(task.data, task.controls),
+        bend=np.max(bend(posterior, fit.training_outputs, fit.weights)),
         truth=task.truth / task.spread,
     )
