@@ -39,7 +39,7 @@ class Widening:
         r_max, the largest r/b.
     """
 
-    rate: float = 0.03
+    rate: float = 0.015
     most: float = 5.0
 
     def __post_init__(self):

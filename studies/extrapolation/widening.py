@@ -1,15 +1,17 @@
-"""How much wider than the posterior should bands outside the data be, and how does that depend on the distance?
+"""How much wider than the posterior should bands outside the data be, and what does that depend on?
 
     python -m studies.extrapolation.run --out lines.jsonl --methods pmm --keep DRAWS ...
     python -m studies.extrapolation.widening DRAWS
 
-From kept draws, so no fit is repeated: y → ȳ + k(d) (y − ȳ) for several k, all tasks of three noises. ``ECE`` is of
-central intervals from 10 to 90 %, ``CRPS`` the geometric mean over tasks relative to k = 1. In the last table the rate
-for a family is the one with the least mean ECE on the tasks of all other families.
+From kept draws, so no fit is repeated: y → ȳ + k (y − ȳ) for several k, with the distance d from the data and their
+bend b. ``ECE`` is of central intervals from 10 to 90 %, ``CRPS`` the geometric mean over tasks relative to k = 1,
+``low`` the number of families with a coverage below 0.70. In the last table the rate for a family is the one with the
+least mean ECE on the tasks of all other families.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,15 +22,29 @@ from bayes_pmm.widening import Widening
 
 ADDED = 1e-4
 NOISES = ("1e-2", "1e-4", "0")
-RATES = (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
-EDGES = (0.0, 0.25, 0.5, 1.0, np.inf)
+APART = ("softening", "hardening", "gross_pitaevskii")
+BENDS = (0.0, 0.03, 0.12, 0.2, np.inf)
+DISTANCES = (0.0, 0.25, 0.5, 1.0, np.inf)
+RATES = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
 
-FORMS: dict[str, Callable] = {
-    "1.2": lambda d: 1.2 + 0 * d,
-    "1.3": lambda d: 1.3 + 0 * d,
-    "1.4": lambda d: 1.4 + 0 * d,
-    "1 + 0.3 d": lambda d: 1 + 0.3 * d,
-    "1 + 0.5 d": lambda d: 1 + 0.5 * d,
+Form = Callable[[np.ndarray, float], np.ndarray]
+"""From distances (K, Q) and the bend to factors (K, Q)."""
+
+
+def bent(rate: float, most: float = Widening().most) -> Form:
+    """The package's own form."""
+    return lambda d, b: 1 + min(rate / b, most) * np.sqrt(d)
+
+
+FORMS: dict[str, Form] = {
+    "1": lambda d, b: np.ones_like(d),  # noqa: ARG005
+    **{f"1 + {r:g} √d": (lambda d, b, r=r: 1 + r * np.sqrt(d)) for r in (0.2, 0.35, 0.5)},  # noqa: ARG005
+    "1.3": lambda d, b: np.full_like(d, 1.3),  # noqa: ARG005
+    **{f"1 + {r:g}/b √d, at most {Widening().most:g}": bent(r) for r in RATES[1:]},
+    **{f"1 + {Widening().rate:g}/b √d, at most {m:g}": bent(Widening().rate, m) for m in (1, 2, 10)},
+    f"1 + {Widening().rate:g}/b d, at most {Widening().most:g}": lambda d, b: (
+        1 + min(Widening().rate / b, Widening().most) * d
+    ),
 }
 
 
@@ -36,79 +52,103 @@ class Kept:
     """Draws of one task."""
 
     def __init__(self, path: Path):
-        self.name = path.stem
         self.family, _, self.noise = path.stem.rsplit("_", 3)[:3]
-        with np.load(path) as stored:
-            self.stored = dict(stored)
+        self._path = path
 
-    def judged(self, form: Callable) -> tuple[np.ndarray, np.ndarray, float]:
-        """Distances and PIT values (K, Q), and the mean CRPS, with bands stretched by form(d)."""
+    @cached_property
+    def stored(self) -> dict[str, np.ndarray]:
+        """Arrays of the file."""
+        with np.load(self._path) as stored:
+            return dict(stored)
+
+    def judged(self, form: Form) -> tuple[np.ndarray, np.ndarray, float]:
+        """Distances and PIT values (K, Q), and the mean CRPS, with bands stretched by the form."""
         s = self.stored
-        mean = np.average(s["model"], axis=0, weights=s["weights"])
-        k = np.broadcast_to(form(s["distances"]), mean.shape)
-        draws = s["model"] + (k - 1) * (s["model"] - mean) + s["added"]
-        weights = None if np.allclose(s["weights"], s["weights"][0]) else s["weights"]
-        pit = scores.pit(draws, s["truth"], weights=weights)
-        return s["distances"], pit, float(scores.crps(draws, s["truth"], fair=False, weights=weights).mean())
+        weights = s["weights"] / s["weights"].sum()
+        k = form(s["distances"], float(s["bend"]))
+        mean = np.tensordot(weights, s["model"], axes=1)
+        draws = mean + k * (s["model"] - mean) + s["added"]
+        w = None if np.ptp(weights) == 0 else weights
+        crps = scores.crps(draws, s["truth"], fair=False, weights=w)
+        return s["distances"], scores.pit(draws, s["truth"], weights=w), float(crps.mean())
 
 
-def summary(judged: list) -> tuple[float, float]:
+def hit(pits: np.ndarray) -> np.ndarray:
+    """Whether the value lies in the central 90 % interval."""
+    return np.abs(2 * pits - 1) <= 0.9
+
+
+def summary(judged: Sequence) -> tuple[float, float]:
     """Pooled coverage of the 90 % interval, and ECE."""
     pits = np.concatenate([p.ravel() for _, p, _ in judged])
-    return float(np.mean(np.abs(2 * pits - 1) <= 0.9)), float(scores.ece(pits))
+    return float(hit(pits).mean()), float(scores.ece(pits))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("draws", type=Path)
-    tasks = [Kept(p) for p in sorted(parser.parse_args().draws.glob("*.npz"))]
-    by_noise = {z: ts for z in NOISES if (ts := [t for t in tasks if t.noise == z])}
-    root = lambda r: lambda d: 1 + r * np.sqrt(d)  # noqa: E731
-    forms = {f"1 + {r:g} √d": root(r) for r in RATES} | FORMS
-    found = {n: {z: [t.judged(f) for t in ts] for z, ts in by_noise.items()} for n, f in forms.items()}
-    plain = found[f"1 + {0:g} √d"]
-    print("| k(d) | " + " | ".join(f"noise {z}: coverage | ECE | CRPS" for z in by_noise) + " |")
-    print("|---|" + "---|" * 3 * len(by_noise))
+def forms_table(by_noise: dict[str, list[Kept]], found: dict[str, dict[str, list]]) -> None:
+    """Every form at every noise."""
+    print("| k | " + " | ".join(f"noise {z}: coverage | ECE | CRPS | low" for z in by_noise) + " |")
+    print("|---|" + "---|" * 4 * len(by_noise))
     for name, results in found.items():
         cells = []
         for z, judged in results.items():
             coverage, ece = summary(judged)
-            ratio = np.exp(
-                np.mean(
-                    [np.log((a[2] + ADDED) / (b[2] + ADDED)) for a, b in zip(judged, plain[z], strict=True)]
-                )
-            )
-            cells.append(f"{coverage:.3f} | {ece:.3f} | {ratio:.3f}")
+            pairs = zip(judged, found["1"][z], strict=True)
+            ratio = np.exp(np.mean([np.log((a[2] + ADDED) / (b[2] + ADDED)) for a, b in pairs]))
+            families: dict[str, list] = {}
+            for task, (_, pits, _) in zip(by_noise[z], judged, strict=True):
+                families.setdefault(task.family, []).append(hit(pits).mean())
+            low = sum(np.mean(v) < 0.7 for v in families.values())
+            cells.append(f"{coverage:.3f} | {ece:.3f} | {ratio:.3f} | {low}")
         print(f"| {name} | " + " | ".join(cells) + " |")
-    chosen = f"1 + {Widening().rate:g} √d"
-    print("\n| distance | " + " | ".join(f"noise {z}: k = 1 | {chosen}" for z in by_noise) + " |")
+
+
+def split_table(title: str, edges, of: Callable, by_noise: dict, plain: dict, chosen: dict) -> None:
+    """Coverage with k = 1 and with the package's k in classes of points, by a number that ``of`` gives each."""
+    print(f"\n| {title} | " + " | ".join(f"noise {z}: k = 1 | widened" for z in by_noise) + " |")
     print("|---|" + "---|" * 2 * len(by_noise))
-    for low, high in pairwise(EDGES):
+    for low, high in pairwise(edges):
         cells = []
-        for z in by_noise:
-            for results in (plain[z], found[chosen][z]):
-                pits = np.concatenate([p[(d > low) & (d <= high)] for d, p, _ in results])
-                cells.append(f"{np.mean(np.abs(2 * pits - 1) <= 0.9):.2f}")
+        for z, tasks in by_noise.items():
+            for results in (plain[z], chosen[z]):
+                pairs = [(of(t, d), p) for t, (d, p, _) in zip(tasks, results, strict=True)]
+                pits = np.concatenate([p[(x > low) & (x <= high)] for x, p in pairs])
+                cells.append(f"{hit(pits).mean():.2f}" if pits.size else "")
         print(f"| {low:g} to {high:g} | " + " | ".join(cells) + " |")
-    families = sorted({t.family for t in tasks})
-    mean_ece = {}
-    for left in families:
-        for r in RATES:
-            kept = found[f"1 + {r:g} √d"]
-            mean_ece[left, r] = np.mean(
-                [
-                    summary([j for t, j in zip(by_noise[z], kept[z], strict=True) if t.family != left])[1]
-                    for z in by_noise
-                ]
-            )
-    rates = {f: min(RATES, key=lambda r, f=f: mean_ece[f, r]) for f in families}
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("draws", type=Path)
+    parser.add_argument(
+        "--hamiltonians", default="012", help="digits; 012 by default, on which the rate was chosen"
+    )
+    args = parser.parse_args()
+    paths = [p for p in sorted(args.draws.glob("*.npz")) if p.stem.rsplit("_", 3)[1] in args.hamiltonians]
+    tasks = [t for p in paths if (t := Kept(p)).family not in APART]
+    by_noise = {z: ts for z in NOISES if (ts := [t for t in tasks if t.noise == z])}
+    judge = lambda f: {z: [t.judged(f) for t in ts] for z, ts in by_noise.items()}  # noqa: E731
+    found = {name: judge(form) for name, form in FORMS.items()}
+    forms_table(by_noise, found)
+    plain, chosen = found["1"], judge(bent(Widening().rate))
+    bend = lambda t, d: np.full_like(d, t.stored["bend"])  # noqa: E731
+    split_table("bend", BENDS, bend, by_noise, plain, chosen)
+    split_table("distance", DISTANCES, lambda t, d: d, by_noise, plain, chosen)  # noqa: ARG005
+    by_rate = {r: judge(bent(r)) for r in RATES}
+    mean_ece = lambda left, r: np.mean(  # noqa: E731
+        [
+            summary([j for t, j in zip(ts, by_rate[r][z], strict=True) if t.family != left])[1]
+            for z, ts in by_noise.items()
+        ]
+    )
+    rates = {f: min(RATES, key=lambda r: mean_ece(f, r)) for f in sorted({t.family for t in tasks})}
     counts = ", ".join(f"{r:g} for {list(rates.values()).count(r)}" for r in sorted(set(rates.values())))
     print(f"\nRates chosen on all other families: {counts}.\n")
     print("| noise | coverage | ECE |\n|---|---|---|")
     for z, ts in by_noise.items():
-        coverage, ece = summary([t.judged(root(rates[t.family])) for t in ts])
+        coverage, ece = summary([by_rate[rates[t.family]][z][i] for i, t in enumerate(ts)])
         print(f"| {z} | {coverage:.3f} | {ece:.3f} |")
 
 
