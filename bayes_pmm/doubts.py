@@ -7,6 +7,8 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     Levels of M(c) are linear in φ(c) as long as they do not interact. Where none of the outputs departs from linear in
     the training data by more than a small part of its variation, or by more than the noise, the data know little about
     couplings, and what bends the levels further out is a surprise.
+``wide``
+    The standard deviation of the band, widening included, exceeds the spread of all levels together: it is a guess.
 ``far``
     The distance from the data is far more than their own range.
 ``prior``
@@ -35,6 +37,7 @@ __all__ = ["DOUBTS", "LIMITS", "bend", "curvature", "find_doubts", "prior_sensit
 
 DOUBTS: Mapping[str, str] = {
     "uncurved": "the training data are nearly straight and show little interaction of levels",
+    "wide": "the band is wider than the levels are spread",
     "far": "much further from the data than their own range",
     "prior": "another prior scale would move the band",
     "chains": "the chains disagree here",
@@ -46,7 +49,8 @@ DOUBTS: Mapping[str, str] = {
 @dataclass(frozen=True)
 class _Limits:
     curvature: float = 1.0
-    bend: float = 0.12
+    bend: float = 0.11
+    width: float = 1.0
     distance: float = 1.5
     prior: float = 1.0
     rhat: float = 1.1
@@ -112,8 +116,10 @@ def strengths(
     by_noise = np.max(curvature(posterior, draws, training, weights))
     by_spread = np.max(bend(posterior, training, weights))
     straight = max(limits.curvature / max(by_noise, 1e-12), limits.bend / max(by_spread, 1e-12))
+    factors = posterior.widening.factors(data, posterior.pmm.outputs, controls, by_spread)
     found = {
         "uncurved": np.full(outside.shape, straight),
+        "wide": factors * model_sd / np.asarray(posterior.scaling.scale) / limits.width,
         "far": apart / limits.distance,
         "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) / limits.prior,
         "chains": _disagreement(outputs) / (limits.rhat - 1.0),

@@ -111,6 +111,19 @@ def test_doubts_are_where_their_strength_exceeds_one(bent):
     }
 
 
+def test_a_band_wider_than_the_levels_are_spread_is_doubted(bent):
+    fit, _ = bent
+    posterior = dataclasses.replace(fit.posterior, widening=bp.Widening(0.05, most=1.0))
+    scale, training = posterior.scaling.scale[0], fit.training_outputs
+    far = np.array([[0.0], [5.0]])  # the distance outside is 2
+    draws = np.random.default_rng(0).normal(size=(4, 60, 2, 1))
+    draws = scale * (draws - draws.mean((0, 1))) / draws.std((0, 1))
+    slope = min(0.05 / bend(posterior, training)[0], 1.0)
+    for sd in (0.3, 3.0):
+        found = strengths(posterior, fit.draws, far, sd * draws, training, np.ones(4))["wide"]
+        np.testing.assert_allclose(found, [[0.0], [sd * (1 + slope * 2**0.5)]])
+
+
 def test_values_that_need_vectors_do_not_count_as_bent_levels():
     x = C[:, 0]
     for outputs, expected in ((["E0", "<0|A|0>"], [0.0, 0.0]), (["<0|A|0>"], [0.5])):
