@@ -112,21 +112,35 @@ def auc(score: np.ndarray, missed: np.ndarray) -> float:
     return float((rank[missed].mean() - (missed.sum() - 1) / 2) / np.sum(~missed))
 
 
-def predictors(found: dict) -> list[str]:
-    """How well distance and width tell misses from hits."""
+def predictors(found: dict, method: str = "bare") -> list[str]:
+    """What tells misses from hits, before bands are widened: a column for each noise."""
     rows = [
-        r for r in found.values() if r["method"] == "pmm" and r["status"] == "done" and group_of(r) == "main"
+        r for r in found.values() if r["method"] == method and r["status"] == "done" and group_of(r) == "main"
     ]
-    missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
-    far = [np.repeat(r["distance"], np.shape(r["pit"])[1]) for r in rows]
-    scores = {"distance": np.concatenate(far), "width": np.concatenate([np.ravel(r["sd"]) for r in rows])}
+    each = {
+        "distance": lambda r: np.asarray(r["distance"])[:, None],
+        "width of the band": lambda r: np.asarray(r["sd"]),
+        "largest bend of any output, falling": lambda r: -max(r["about"]["bend"]),
+        "least bend of any output, falling": lambda r: -min(r["about"]["bend"]),
+        "sensitivity to the prior": lambda r: np.asarray(r["strengths"]["prior"]),
+        "split R-hat": lambda r: np.asarray(r["strengths"]["chains"]),
+    }
+    noises = sorted({r["noise"] for r in rows}, reverse=True)
+    pool = lambda f, z: np.concatenate(  # noqa: E731
+        [np.ravel(np.broadcast_to(f(r), np.shape(r["pit"]))) for r in rows if r["noise"] == z]
+    )
+    missed = {z: ~pool(hits, z) for z in noises}
     text = [
-        f"## Predictors of a miss: {len(missed)} points",
+        "## Predictors of a miss of the posterior's own band",
         "",
-        "| | area under the ROC curve |",
-        "|---|---|",
+        "Areas under the ROC curve; 0.5 tells nothing.",
+        "",
+        "| | " + " | ".join(f"noise {z:g}" for z in noises) + " |",
+        "|---|" + "---|" * len(noises),
     ]
-    return [*text, *(f"| {name} | {auc(score, missed):.2f} |" for name, score in scores.items()), ""]
+    for name, f in each.items():
+        text.append(f"| {name} | " + " | ".join(f"{auc(pool(f, z), missed[z]):.2f}" for z in noises) + " |")
+    return [*text, ""]
 
 
 def report(found: dict) -> list[str]:
