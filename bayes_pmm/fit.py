@@ -169,9 +169,8 @@ class Fit:
             lines.append(f"R-hat <= {d.max_rhat:.4f}, ESS >= {d.min_ess:.0f}{steps}")
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
-        if (rate := self.posterior.widening.rate) > 0:
-            most_bent = float(np.max(bend(self.posterior, self.training_outputs, self.weights)))
-            slope = min(rate / max(most_bent, 1e-300), self.posterior.widening.most)
+        most_bent = float(np.max(bend(self.posterior, self.training_outputs, self.weights)))
+        if (slope := self.posterior.widening.slope(most_bent)) > 0:
             lines.append(f"bands outside the data stretched by 1 + {slope:.2g} √distance")
         if self.defect is not None:
             lines.append(

@@ -48,6 +48,10 @@ class Widening:
                 f"widening: rate = {self.rate} and most = {self.most} must be numbers that are not negative"
             )
 
+    def slope(self, bend: float) -> float:
+        """min(r/b, r_max) for the bend b; without bend r_max, unless r is 0."""
+        return 0.0 if self.rate == 0 else min(self.rate / max(bend, 1e-300), self.most)
+
     def factors(
         self, data: Dataset, outputs: tuple[Output, ...], controls: np.ndarray, bend: float
     ) -> np.ndarray:
@@ -58,11 +62,8 @@ class Widening:
         bend : float
             b.
         """
-        if self.rate == 0:
-            return np.ones((len(controls), len(outputs)))
         spectral = np.array([o.kind in ("level", "difference") for o in outputs])
-        slope = min(self.rate / max(bend, 1e-300), self.most)
-        return 1.0 + slope * np.sqrt(distances(data, controls)) * spectral
+        return 1.0 + self.slope(bend) * np.sqrt(distances(data, controls)) * spectral
 
 
 def stretch(draws: np.ndarray, factors: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -31,7 +31,6 @@ NEWTON = 12
 LOOSE = 1e-6
 """Tolerance above which a projection takes one Newton step after it has converged."""
 
-
 COARSE = 0.05
 """Tolerance from which on a step fails: rounding would be as large as the noise, and any point would seem to fit."""
 

@@ -19,10 +19,10 @@ import numpy as np
 
 from bayes_pmm import scores
 from bayes_pmm.widening import Widening
+from studies.extrapolation import nonlinear
 
 ADDED = 1e-4
 NOISES = ("1e-2", "1e-4", "0")
-APART = ("softening", "hardening", "gross_pitaevskii")
 BENDS = (0.0, 0.03, 0.12, 0.2, np.inf)
 DISTANCES = (0.0, 0.25, 0.5, 1.0, np.inf)
 RATES = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
@@ -33,7 +33,7 @@ Form = Callable[[np.ndarray, float], np.ndarray]
 
 def bent(rate: float, most: float = Widening().most) -> Form:
     """The package's own form."""
-    return lambda d, b: 1 + min(rate / b, most) * np.sqrt(d)
+    return lambda d, b: 1 + Widening(rate, most).slope(b) * np.sqrt(d)
 
 
 FORMS: dict[str, Form] = {
@@ -42,9 +42,7 @@ FORMS: dict[str, Form] = {
     "1.3": lambda d, b: np.full_like(d, 1.3),  # noqa: ARG005
     **{f"1 + {r:g}/b √d, at most {Widening().most:g}": bent(r) for r in RATES[1:]},
     **{f"1 + {Widening().rate:g}/b √d, at most {m:g}": bent(Widening().rate, m) for m in (1, 2, 10)},
-    f"1 + {Widening().rate:g}/b d, at most {Widening().most:g}": lambda d, b: (
-        1 + min(Widening().rate / b, Widening().most) * d
-    ),
+    f"1 + {Widening().rate:g}/b d, at most {Widening().most:g}": lambda d, b: 1 + Widening().slope(b) * d,
 }
 
 
@@ -127,7 +125,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     paths = [p for p in sorted(args.draws.glob("*.npz")) if p.stem.rsplit("_", 3)[1] in args.hamiltonians]
-    tasks = [t for p in paths if (t := Kept(p)).family not in APART]
+    tasks = [t for p in paths if (t := Kept(p)).family not in nonlinear.FAMILIES]
     by_noise = {z: ts for z in NOISES if (ts := [t for t in tasks if t.noise == z])}
     judge = lambda f: {z: [t.judged(f) for t in ts] for z, ts in by_noise.items()}  # noqa: E731
     found = {name: judge(form) for name, form in FORMS.items()}
