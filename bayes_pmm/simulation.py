@@ -18,9 +18,9 @@ from numpyro import handlers
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from bayes_pmm.inference.constrained import Info, Point, transition
+from bayes_pmm.inference.constrained import Info, Point, sweep
 from bayes_pmm.inference.lifted import Lifted
-from bayes_pmm.inference.manifold import Averaging
+from bayes_pmm.inference.manifold import SMALL, Averaging
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["manifold_simulation", "nuts_simulation"]
@@ -174,7 +174,7 @@ def manifold_simulation(posterior, generator, where, warmup, length, given=None)
             key, k = jax.random.split(state.key)
             warm = state.averaging.count < warmup
             step = jnp.exp(jnp.where(warm, state.averaging.log_step, state.averaging.log_mean))
-            point, info = transition(target, k, state.point, step, jnp.asarray(STEPS))
+            point, info = sweep(target, k, state.point, step, jnp.asarray(STEPS), SMALL)
             tuned = state.averaging.update(0.8, info)
             averaging = jax.tree.map(lambda a, b: jnp.where(warm, a, b), tuned, state.averaging)
             state = _Lifted(key, point, averaging, info)

@@ -10,7 +10,7 @@ from montecarlo import PROBABILITIES, assert_agrees, mean_and_error, z_of_draws,
 from scipy import stats
 
 from bayes_pmm.inference import constrained
-from bayes_pmm.inference.constrained import Target, rattle, tangent, transition
+from bayes_pmm.inference.constrained import Target, rattle, sweep, tangent
 
 NOISES = (1e-1, 1e-3, 1e-6)
 noises = pytest.mark.parametrize("sigma", NOISES)
@@ -115,13 +115,13 @@ def summaries(marginals):
     return np.array(mean), np.array(sd), np.array(quantiles).T
 
 
-def sample(target, start, step, steps, draws, chains=4, seed=0, discard=100):
+def sample(target, start, step, steps, draws, chains=4, seed=0, discard=100, small=0.0):
     """Draws (chain, draw, d) and what is known of each, chains side by side from one start."""
     first = target.at(start)
 
     def chain(key):
         def one(point, k):
-            point, info = transition(target, k, point, jnp.asarray(step), jnp.asarray(steps))
+            point, info = sweep(target, k, point, jnp.asarray(step), jnp.asarray(steps), small)
             return point, (point.q, info)
 
         return jax.lax.scan(one, first, jax.random.split(key, draws + discard))[1]
@@ -170,6 +170,30 @@ def test_two_data_of_a_cubic_have_their_quadrature(sigma):
     assert_agrees(z_of_law(cubic_coordinates(q, sigma), *cubic_law(sigma)))
     assert info.acceptance.mean() > 0.6
     on_manifold(cubic(sigma), q)
+
+
+def corner(sigma):
+    """The datum u v = 0: two lines that meet in a corner of radius √σ."""
+    return Lift(lambda x: (x[0] * x[1])[None], np.zeros(2), np.array([1.0, 0.0]), np.zeros(1), sigma)
+
+
+def corner_law(sigma):
+    """Law of log|u|: p(u) ∝ exp(−u²/2) / √(u² + σ²), v integrated out."""
+    t = np.linspace(np.log(sigma) - 8, 2, 20001)
+    return summaries([(t, np.exp(t - 0.5 * np.exp(2 * t)) / np.sqrt(np.exp(2 * t) + sigma**2))])
+
+
+@pytest.mark.parametrize("sigma", [1e-2, 1e-4])
+def test_small_steps_reach_every_decade_of_a_corner(sigma):
+    q, _ = sample(corner(sigma).target(), corner(sigma).start, 0.3, 16, 4000, small=0.3)
+    assert_agrees(z_of_law(np.log(np.abs(q[..., :1])), *corner_law(sigma)))
+    on_manifold(corner(sigma), q)
+
+
+def test_without_small_steps_the_corner_is_missed():
+    q, _ = sample(corner(1e-6).target(), corner(1e-6).start, 0.3, 16, 4000)
+    mean, *_ = corner_law(1e-6)
+    assert np.log(np.abs(q[..., 0])).mean() > mean[0] + 2
 
 
 def on_manifold(problem, q):

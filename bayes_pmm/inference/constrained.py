@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Info", "Point", "Target", "project", "rattle", "tangent", "transition"]
+__all__ = ["Info", "Point", "Target", "project", "rattle", "sweep", "tangent", "transition"]
 
 NEWTON = 12
 """Newton iterations of a projection at most; where it converges it needs three to five."""
@@ -33,6 +34,9 @@ LOOSE = 1e-6
 
 COARSE = 0.05
 """Tolerance from which on a step fails: rounding would be as large as the noise, and any point would seem to fit."""
+
+SMALLEST = 1e-3
+"""Least factor on the step of a transition with small steps."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +176,32 @@ def transition(
 
     zero = jnp.asarray(0)
     end, p, failed, count = jax.lax.fori_loop(0, steps, body, (point, p, zero, zero))
+    taken = jnp.maximum(steps, 1)
     ratio = before - end.value - 0.5 * p @ p
     ratio = jnp.where(jnp.isnan(ratio), -jnp.inf, ratio)
     accept = jnp.log(jax.random.uniform(k_accept)) < ratio
     point = jax.tree.map(lambda a, b: jnp.where(accept, a, b), end, point)
-    return point, Info(jnp.exp(jnp.minimum(ratio, 0.0)), before, failed / steps, count / (2 * steps))
+    return point, Info(jnp.exp(jnp.minimum(ratio, 0.0)), before, failed / taken, count / (2 * taken))
+
+
+def sweep(
+    target: Target, key: jax.Array, point: Point, step: jax.Array, steps: jax.Array, small: jax.Array | float
+) -> tuple[Point, Info]:
+    """A transition, and with probability ``small`` another with small steps after it; information on the first.
+
+    Where two ways to reproduce the data meet, as on u v = 0, the manifold of nearly exact data has a corner of radius
+    √σ, and every decade of distances from it has about the same share of the probability. No step size is right for all
+    of them, so the small one is a factor log-uniform in [:data:`SMALLEST`, 1] of the other. It does not depend on the
+    point, so each transition leaves the law as it is.
+    """
+    k_first, k_second, k_small = jax.random.split(key, 3)
+    chance, size = jax.random.uniform(k_small, (2,), point.q.dtype)
+    lengths = jnp.stack([step, step * jnp.exp(size * np.log(SMALLEST))])
+    counts = jnp.stack([steps, jnp.where(chance < small, steps, 0)])
+
+    # A loop rather than two calls, so that the transition is compiled once.
+    def body(point, x):
+        return transition(target, x[0], point, x[1], x[2])
+
+    point, info = jax.lax.scan(body, point, (jnp.stack([k_first, k_second]), lengths, counts))
+    return point, jax.tree.map(lambda a: a[0], info)

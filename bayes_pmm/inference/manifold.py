@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, collect, run_chains
-from bayes_pmm.inference.constrained import Info, transition
+from bayes_pmm.inference.constrained import Info, sweep
 from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
@@ -24,6 +24,9 @@ WINDOWS = (0.1, 0.2, 0.3, 0.4)
 
 FIRST_STEP, FIRST_STEPS = 0.05, 8
 FEWEST_STEPS, MOST_STEPS = 4, 64
+
+SMALL = 0.25
+"""Share of the draws that end with small steps; see :func:`~bayes_pmm.inference.constrained.sweep`."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Manifold:
             def step(at: _At) -> _At:
                 key, k = jax.random.split(at.key)
                 log_step = jnp.where(shared.adapting, at.averaging.log_step, shared.log_step)
-                point, info = transition(target, k, at.point, jnp.exp(log_step), shared.steps)
+                point, info = sweep(target, k, at.point, jnp.exp(log_step), shared.steps, SMALL)
                 return _At(key, point, at.averaging.update(self.target_accept, info), info)
 
             def record(at: _At):

@@ -1,0 +1,73 @@
+"""What small steps are for: constrained HMC on the corner u v = 0, whose law is known.
+
+    python studies/sampling/corner.py
+
+u, v and η are standard normal and u v + σ η = 0, so p(u) ∝ exp(−u²/2) / √(u² + σ²): all decades of u from σ to 1 have
+about the same share of the probability, and a chain goes from one line to the other round a corner of radius √σ. Four
+chains of 4000 draws, each with 16 steps of 0.3; a share of them has 16 smaller steps after that.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayes_pmm.diagnostics import rhat_and_ess
+from bayes_pmm.inference.constrained import Target, sweep
+
+jax.config.update("jax_enable_x64", True)
+
+STEP, STEPS, DRAWS, DISCARD = 0.3, 16, 4000, 200
+
+
+def target(sigma):
+    """The corner as a constraint in q = (u, v, η)."""
+
+    def constraint(q):
+        f = lambda q: jnp.array([q[0] * q[1] + sigma * q[2]])  # noqa: E731
+        return f(q), jax.jacobian(f)(q)
+
+    tolerance = jnp.maximum(1e-7, 1e-14 / sigma)
+    return Target(lambda q: 0.5 * q @ q, constraint, lambda _: tolerance)
+
+
+def quartiles(sigma):
+    """Quartiles of abs(u) by the trapezoidal rule."""
+    x = np.logspace(-12, 1, 20001)
+    p = np.exp(-0.5 * x**2) / np.sqrt(x**2 + sigma**2)
+    share = np.concatenate([[0.0], np.cumsum(0.5 * (p[1:] + p[:-1]) * np.diff(x))])
+    return np.interp((0.25, 0.5, 0.75), share / share[-1], x)
+
+
+def draws(sigma, small):
+    """u of all chains (chain, draw)."""
+    corner = target(sigma)
+
+    def chain(key):
+        def one(point, k):
+            point, _ = sweep(corner, k, point, jnp.asarray(STEP), jnp.asarray(STEPS), small)
+            return point, point.q[0]
+
+        first = corner.at(jnp.array([1.0, 0.0, 0.0]))
+        return jax.lax.scan(one, first, jax.random.split(key, DRAWS + DISCARD))[1]
+
+    u = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(0), 4))
+    return np.asarray(u)[:, DISCARD:]
+
+
+def main():
+    """Print the table."""
+    print("| σ | share of small steps | quartiles of \\|u\\| | exact | R-hat of log \\|u\\| | ESS |")
+    print("|" + "---|" * 6)
+    row = lambda x: ", ".join(f"{v:.2g}" for v in x)  # noqa: E731
+    for sigma in (1e-2, 1e-4, 1e-6):
+        for small in (0.0, 0.25, 0.5):
+            u = np.abs(draws(sigma, small))
+            rhat, ess = rhat_and_ess(np.log(u)[..., None])
+            found = row(np.quantile(u, (0.25, 0.5, 0.75)))
+            print(
+                f"| {sigma:g} | {small} | {found} | {row(quartiles(sigma))} | {rhat[0]:.2f} | {ess[0]:.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
