@@ -413,8 +413,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("results", type=Path)
     parser.add_argument("--ours", default="pmm", help="label of our method in the lines")
+    parser.add_argument("--hamiltonians", type=int, nargs="+", help="only these; all if not given")
     args = parser.parse_args(arguments)
-    print(report(Results(lines.read(args.results), args.ours)))
+    found = lines.read(args.results)
+    if args.hamiltonians is not None:
+        found = {k: r for k, r in found.items() if r["hamiltonian"] in args.hamiltonians}
+    print(report(Results(found, args.ours)))
 
 
 if __name__ == "__main__":

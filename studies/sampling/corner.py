@@ -5,7 +5,16 @@
 u, v and η are standard normal and u v + σ η = 0, so p(u) ∝ exp(−u²/2) / √(u² + σ²): all decades of u from σ to 1 have
 about the same share of the probability, and a chain goes from one line to the other round a corner of radius √σ. Four
 chains of 4000 draws, each with 16 steps of 0.3; a share of them has 16 smaller steps after that.
+
+After that, what small steps change in models: the lines of ``small_steps.jsonl``. Those without them were made by
+versions before they came (commit 15bcca4), all by
+
+    python -m studies.extrapolation.run --out F --methods pmm --tasks "*/[012]/0/*" \\
+        --sampler manifold --chains 4 --warmup 120 --draws 120
 """
+
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +63,22 @@ def draws(sigma, small):
     return np.asarray(u)[:, DISCARD:]
 
 
+def in_models():
+    """Convergence of the fits without noise, without and with small steps."""
+    rows = [
+        json.loads(line) for line in Path(__file__).with_name("small_steps.jsonl").read_text().splitlines()
+    ]
+    print("\n| small steps | tasks | R-hat, median | above 1.1 | ESS, geometric mean | CPU s |")
+    print("|" + "---|" * 6)
+    for small in (False, True):
+        chosen = [r for r in rows if r["small_steps"] is small]
+        rhat, ess, cpu = (np.array([r[k] for r in chosen]) for k in ("rhat", "ess", "cpu_seconds"))
+        middle = f"{np.median(rhat):.3f} | {np.sum(rhat > 1.1)} | {np.exp(np.mean(np.log(ess))):.0f}"
+        print(f"| {'yes' if small else 'no'} | {len(chosen)} | {middle} | {cpu.mean():.0f} |")
+
+
 def main():
-    """Print the table."""
+    """Print the tables."""
     print("| σ | share of small steps | quartiles of \\|u\\| | exact | R-hat of log \\|u\\| | ESS |")
     print("|" + "---|" * 6)
     row = lambda x: ", ".join(f"{v:.2g}" for v in x)  # noqa: E731
@@ -67,6 +90,7 @@ def main():
             print(
                 f"| {sigma:g} | {small} | {found} | {row(quartiles(sigma))} | {rhat[0]:.2f} | {ess[0]:.0f} |"
             )
+    in_models()
 
 
 if __name__ == "__main__":
