@@ -20,9 +20,10 @@ import xarray as xr
 
 from bayes_pmm import gauge
 from bayes_pmm.basis import Basis, parse_basis
+from bayes_pmm.convergence import import_arviz
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Defect, Growth
-from bayes_pmm.diagnostics import Diagnosis, import_arviz
+from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.model import PMM

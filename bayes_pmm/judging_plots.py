@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from bayes_pmm.diagnostics import import_arviz
+from bayes_pmm.convergence import import_arviz
 from bayes_pmm.errors import InputError
 from bayes_pmm.scores import Scores, reliability
 from bayes_pmm.validation import LeftOut

@@ -18,8 +18,9 @@ from jax.flatten_util import ravel_pytree
 from scipy.special import logsumexp
 
 from bayes_pmm import scores
+from bayes_pmm.convergence import import_arviz
 from bayes_pmm.data import Dataset
-from bayes_pmm.diagnostics import LIMITS, import_arviz
+from bayes_pmm.diagnostics import LIMITS
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit
 from bayes_pmm.inference import Method

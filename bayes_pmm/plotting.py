@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayes_pmm.diagnostics import rhat_and_ess
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import Fit
 from bayes_pmm.predict import Bands

@@ -134,9 +134,12 @@ class Posterior:
 
     def evaluate(self, matrices: jax.Array, c: jax.Array) -> jax.Array:
         """Outputs (N, Q) in the user's units from matrices (K, n, n) at controls (N, p)."""
+        return self.evaluate_at(matrices, self.scaling.coefficients(self.pmm.basis, c))
+
+    def evaluate_at(self, matrices: jax.Array, phi: jax.Array) -> jax.Array:
+        """Outputs (N, Q) in the user's units from matrices (K, n, n) and their coefficients φ (N, L)."""
         L = matrices.shape[0] - len(self.pmm.operators)
         secondary = dict(zip(self.pmm.operators, matrices[L:], strict=True))
-        phi = self.scaling.coefficients(self.pmm.basis, c)
         return self.scaling.to_user(self.pmm.evaluate(matrices[:L], secondary, phi))
 
     # Log densities over the dict z of unconstrained sites, for any sampler.

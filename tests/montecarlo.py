@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from bayes_pmm.diagnostics import import_arviz
+from bayes_pmm.convergence import import_arviz
 
 PROBABILITIES = (0.05, 0.5, 0.95)
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "bayes_pmm"
 ROOMS = (
     "errors",
     "scores",
+    "convergence",
     "hermitian",
     "spectrum",
     "basis",
@@ -79,7 +80,7 @@ ROOMS = (
     "",  # the package's root, which no module inside it imports
 )
 
-ARVIZ_ROOMS = {"arviz_io", "diagnostics", "compare", "calibration", "plotting", "fit", "loo", "judging_plots"}
+ARVIZ_ROOMS = {"arviz_io", "convergence", "compare", "calibration", "plotting", "fit", "loo", "judging_plots"}
 FLAG_ROOMS = {"cli"}
 GLOBAL_FLAGS = ("config.update", "numpyro.enable_x64", "numpyro.set_platform", "set_host_device_count")
 
@@ -207,7 +208,7 @@ GOOD = [
     ("model", "from bayes_pmm import spectrum\nfrom bayes_pmm.errors import InputError"),
     ("inference.nuts", "import blackjax\nfrom bayes_pmm.inference.start import AnnealedStarts"),
     ("predict", "from bayes_pmm.inference.protocol import Draws\nfrom bayes_pmm.inference import NUTS"),
-    ("diagnostics", "import arviz\nimport xarray as xr"),
+    ("convergence", "import arviz\nimport xarray as xr"),
     ("cli", "import jax\njax.config.update('jax_enable_x64', True)"),
     ("data", "import numpy as np\nnp.load('x', allow_pickle=False)\n{}.update(a=1)"),
 ]

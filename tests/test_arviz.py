@@ -9,7 +9,7 @@ import xarray as xr
 
 import bayes_pmm as bp
 from bayes_pmm import arviz_io
-from bayes_pmm.diagnostics import import_arviz, rhat_and_ess
+from bayes_pmm.convergence import import_arviz, rhat_and_ess
 
 mpl.use("Agg")
 az = import_arviz()

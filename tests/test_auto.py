@@ -41,7 +41,8 @@ def canned(chosen, monkeypatch):
 
         def run(self, posterior, key, **options):  # noqa: ARG001
             draws = dataclasses.replace(chosen.draws, info=chosen.draws.info | {"sampler": name})
-            return spoil.get(name, lambda d: d)(draws)
+            longer = getattr(self, "thin", 1) > 1
+            return spoil.get("longer" if longer else name, lambda d: d)(draws)
 
         monkeypatch.setattr(kind, "run", run)
 
@@ -53,14 +54,15 @@ def canned(chosen, monkeypatch):
 
 class STORED:
     sites = ({},)
+    basins = ()
 
 
-def stuck(by):
-    """Draws with one chain elsewhere."""
+def stuck(by, share=1.0):
+    """Draws with one chain elsewhere, for a share of the time."""
 
     def spoil(draws):
         anchor = draws.sites["anchor"].copy()
-        anchor[0] += by
+        anchor[0, : int(share * anchor.shape[1])] += by
         return dataclasses.replace(draws, sites=draws.sites | {"anchor": anchor})
 
     return spoil
@@ -74,7 +76,7 @@ def test_manifold_for_small_noise(posterior, chosen):
     info = chosen.draws.info
     assert info["sampler"] == "manifold"
     assert "noise about 0.001" in info["choice"]
-    assert "pilot without trouble" in info["choice"]
+    assert "came to" not in info["choice"]
     assert "auto chose manifold" in str(chosen)
     again = METHOD.run(posterior, jax.random.split(KEY)[0])
     np.testing.assert_array_equal(again.sites["anchor"], chosen.draws.sites["anchor"])
@@ -94,15 +96,65 @@ def test_no_fallback_to_a_sampler_that_is_not_made_for_the_data(posterior, canne
     canned["manifold"] = gives_up  # would say so
     info = METHOD.run(posterior, KEY).info
     assert info["sampler"] == "nuts"
-    assert "nuts reported trouble" in info["choice"]
+    assert "nuts came to R-hat" in info["choice"]
     assert "no way" not in info["choice"]
 
 
-def test_falls_back_when_the_draws_disagree(posterior, canned):
+def test_goes_on_where_draws_do_not_suffice(posterior, chosen, canned):
     canned["manifold"] = stuck(1.0)
     info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "manifold"
+    assert "manifold came to R-hat" in info["choice"]
+    assert "went on 4 times as long" in info["choice"]
+    assert info["seconds"] == 2 * chosen.draws.info["seconds"]
+
+
+def test_fewer_draws_are_held_to_less():
+    draws = object()
+    at = lambda rhat, ess: auto._Attempt(draws, rhat, ess)  # noqa: E731
+    assert at(1.009, 410).reached(4000)
+    assert not at(1.011, 410).reached(4000)
+    assert not at(1.009, 390).reached(4000)
+    assert not at(1.011, 1000).reached(8000)
+    assert at(1.05, 45).reached(400)
+    assert not at(1.15, 45).reached(400)
+    assert not at(np.nan, 45).reached(400)
+
+
+def test_going_on_starts_where_the_chains_are(posterior, chosen):
+    starts = auto._going_on(STORED, chosen.draws)
+    for chain, sites in enumerate(starts.sites):
+        for name, value in sites.items():
+            np.testing.assert_array_equal(value, chosen.draws.sites[name][chain, -1])
+    assert len(starts.ensemble) >= auto.MEMORY
+    # The whole of it on a real run: twice the goal is out of reach, so that it goes on.
+    method = dataclasses.replace(METHOD, longer=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto, "GOAL_RHAT", 1.0)
+        draws = method.run(posterior, KEY)
+    assert "went on 2 times as long" in draws.info["choice"]
+    assert draws.sites["anchor"].shape == (2, 100)
+
+
+def test_no_second_run_if_none_is_wanted(posterior, canned):
+    canned["manifold"] = canned["nuts"] = stuck(1.0)
+    info = dataclasses.replace(METHOD, longer=1).run(posterior, KEY).info
+    assert "went on" not in info["choice"]
+
+
+def test_falls_back_when_going_on_does_not_help(posterior, canned):
+    canned["manifold"] = canned["longer"] = stuck(1.0)
+    info = METHOD.run(posterior, KEY).info
     assert info["sampler"] == "nuts"
-    assert "manifold reported trouble (R-hat" in info["choice"]
+
+
+def test_no_fallback_to_nuts_where_the_noise_is_small(posterior, canned, monkeypatch):
+    canned["manifold"], canned["longer"] = stuck(1.0), stuck(0.5)
+    monkeypatch.setattr(auto, "NUTS_NOISE", 1.0)
+    done = bp.fit(posterior, METHOD, key=0)
+    assert done.draws.info["sampler"] == "manifold"
+    assert done.draws.info["choice"].count("came to") == 2
+    assert done.status == "failed"
 
 
 def test_falls_back_when_a_sampler_raises(posterior, canned):
@@ -115,22 +167,21 @@ def test_falls_back_when_a_sampler_raises(posterior, canned):
         METHOD.run(posterior, KEY)
 
 
-def test_when_both_disagree_the_better_is_kept_and_never_ok(posterior, canned):
-    canned["manifold"], canned["nuts"] = stuck(1.0), stuck(0.5)
+def test_when_all_disagree_the_best_is_kept_and_never_ok(posterior, canned):
+    canned["manifold"], canned["longer"], canned["nuts"] = stuck(1.0), stuck(1.0), stuck(1.0, share=0.6)
     done = bp.fit(posterior, METHOD, key=0)
-    assert done.draws.info["choice"].count("reported trouble") == 2
+    assert done.draws.info["choice"].count("came to") == 3
     assert done.draws.info["sampler"] == "nuts"
     assert done.status == "failed"
 
 
-@pytest.mark.usefixtures("canned")
 @pytest.mark.parametrize(
     ("limit", "value", "text"),
-    [("PILOT_ACCEPTED", 1.1, "pilot accepted only"), ("PILOT_FAILED", -0.1, "of the steps failed")],
+    [("PILOT_ACCEPTED", 1.1, "warm-up accepted only"), ("PILOT_FAILED", -0.1, "of the steps failed")],
 )
 def test_pilot_in_trouble(posterior, monkeypatch, limit, value, text):
     monkeypatch.setattr(auto, limit, value)
-    info = METHOD.run(posterior, KEY).info
+    info = dataclasses.replace(METHOD, draws=20).run(posterior, KEY).info
     assert info["sampler"] == "nuts"
     assert text in info["choice"]
 

@@ -8,8 +8,8 @@ import pytest
 from montecarlo import assert_agrees, z_of_draws
 
 from bayes_pmm.basis import Fourier
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import Dataset
-from bayes_pmm.diagnostics import rhat_and_ess
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.manifold import FEWEST_STEPS, MOST_STEPS, Manifold
 from bayes_pmm.inference.nuts import NUTS

@@ -13,8 +13,8 @@ from scipy import stats
 import bayes_pmm as bp
 from bayes_pmm import scores
 from bayes_pmm.checks import predictive_check, prior_predictive
+from bayes_pmm.convergence import import_arviz
 from bayes_pmm.defect import Defect
-from bayes_pmm.diagnostics import import_arviz
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.judging import judge_fit, mixture

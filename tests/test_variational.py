@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import Dataset
-from bayes_pmm.diagnostics import rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import importance, variational
 from bayes_pmm.inference.importance import pareto_k

@@ -1,18 +1,20 @@
-"""Auto: looks at the noise and the size, tries the manifold sampler briefly, picks, and falls back if need be."""
+"""Auto: the manifold sampler unless its warm-up speaks against it; goes on, or falls back, if draws do not suffice."""
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
-from bayes_pmm.inference.protocol import Draws, Progress, at_least, outputs_of, silent
+from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 
@@ -23,36 +25,50 @@ logger = logging.getLogger(__name__)
 MANY_DATA = 150
 """Projections cost the cube of the number of data. Where the limit lies is a judgement, not yet a measurement."""
 
-PILOT = (60, 40)
-"""Warm-up and draws of the pilot run."""
-
 PILOT_FAILED, PILOT_ACCEPTED = 0.5, 0.3
-"""Share of failed steps above which, and acceptance below which, the pilot is in trouble."""
+"""Share of failed steps above which, and acceptance below which, the warm-up is in trouble."""
+
+GOAL_RHAT, GOAL_ESS, GOAL_DRAWS = 1.01, 400.0, 4000
+"""R-hat and ESS that so many draws should reach; fewer draws are held to as much less."""
 
 TROUBLE_RHAT, TROUBLE_ESS = 1.05, 100.0
-"""Beyond these the other sampler is tried on the same starting points."""
+"""Beyond these after the longer run the other sampler is tried on the same starting points."""
+
+NUTS_NOISE = 3e-4
+"""Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
+where it is slow, and 1e-4."""
+
+MEMORY = 64
+"""Draws of the first run that a longer one takes its first metric from."""
 
 
 @dataclass(frozen=True)
 class Auto:
     """The manifold sampler where it works, NUTS otherwise; ``info["choice"]`` says why.
 
+    The first windows of the manifold sampler's warm-up are its pilot. Where its draws do not suffice (R-hat and ESS of
+    the outputs at the training controls and as far again from their centre), it goes on from where the chains are, with
+    ``longer`` transitions for each draw. Where that does not help either and the noise is large, NUTS is tried.
+
     Parameters
     ----------
     chains, draws : int
     warmup : int, optional
         Warm-up draws of each chain; by default 500 for the manifold sampler and 1000 for NUTS.
+    longer : int
+        Transitions for each draw of the second run; 1 for no second run.
     starts : AnnealedStarts
-        Found once, for the pilot and for every attempt.
+        Found once, for every attempt.
     """
 
     chains: int = 4
     draws: int = 1000
     warmup: int | None = None
+    longer: int = 4
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
 
     def __post_init__(self):
-        at_least(self, chains=1, draws=4)
+        at_least(self, chains=1, draws=4, longer=1)
         if self.warmup is not None and self.warmup < 10:
             raise InputError(f"warmup = {self.warmup} is too few; use at least 10")
 
@@ -68,64 +84,83 @@ class Auto:
 
         ``info`` has ``choice``, the reasons in words, and ``sampler``, the one whose draws these are.
         """
-        key_start, key_pilot, *keys = jax.random.split(key, 4)
+        key_start, *keys = jax.random.split(key, 4)
         progress("starts", 0, 1)
-        found = _Found(self.starts.find(posterior, key_start, self.chains))
+        found = self.starts.find(posterior, key_start, self.chains)
         progress("starts", 1, 1)
-        warm = lambda default: default if self.warmup is None else self.warmup  # noqa: E731
-        manifold = Manifold(self.chains, warm(500), self.draws, starts=found)
-        nuts = NUTS(self.chains, warm(1000), self.draws, starts=found)
-        unfit = self._unfit_for_manifold(posterior)
-        reason = unfit or self._pilot(posterior, found, key_pilot)
-        # What the manifold sampler is not made for it does not get as a fallback either.
-        order = [nuts] if unfit else [nuts, manifold] if reason else [manifold, nuts]
-        choice = [reason or _for_manifold(posterior, found)]
-        attempts: list[tuple[float, Draws]] = []
-        for method, k in zip(order, keys, strict=False):
-            name = type(method).__name__.lower()
-            logger.info("auto: %s, because %s", name, choice[-1])
+        attempts: list[_Attempt] = []
+        choice: list[str] = []
+        for (name, method, reason), k in zip(self._plan(posterior, found, attempts), keys, strict=False):
+            logger.info("auto: %s, because %s", name, reason)
+            choice.append(reason)
             folder = None if checkpoint is None else checkpoint / name
             try:
                 draws = method.run(posterior, k, progress=progress, checkpoint=folder)
             except BayesPMMError as error:
                 if checkpoint is not None and isinstance(error.__cause__, OSError):
                     raise  # a full disk is no sampler's fault
-                if method is order[-1] and not attempts:
-                    raise
-                choice.append(f"{name} gave up: {error}")
-                continue
-            rhat, ess = _convergence(posterior, draws)
-            attempts.append((rhat if np.isfinite(rhat) else np.inf, draws))
-            if rhat <= TROUBLE_RHAT and ess >= TROUBLE_ESS:
-                break
-            choice.append(f"{name} reported trouble (R-hat {rhat:.2f}, ESS {ess:.0f})")
-        best = min(attempts, key=lambda a: a[0])[1]
-        seconds = sum(d.info["seconds"] for _, d in attempts)
-        text = "; ".join([f"{best.info['sampler']}: {choice[0]}", *choice[1:]])
+                attempts.append(_Attempt(error=error))
+            else:
+                attempts.append(_Attempt(draws, *_convergence(posterior, draws)))
+        drawn = [a for a in attempts if a.draws is not None]
+        if not drawn:
+            raise attempts[-1].error
+        best = min(drawn, key=lambda a: a.rhat).draws
+        seconds = sum(a.draws.info["seconds"] for a in drawn)
+        text = f"{best.info['sampler']}: {'; '.join(choice)}"
+        if not attempts[-1].reached(self.chains * self.draws):
+            text += f"; {attempts[-1].trouble}"
         return dataclasses.replace(best, info=best.info | {"choice": text, "seconds": seconds})
 
-    def _unfit_for_manifold(self, posterior: Posterior) -> str | None:
-        """Why the manifold sampler is not made for the posterior, or None."""
-        data = posterior.data.n_observed
-        if data > MANY_DATA:
-            return f"{data} data are many for projections (limit {MANY_DATA})"
-        if posterior.matrix_prior.prior.gauge == "none":
-            return "without the gauge fixed the manifold has flat directions"
-        return None
+    def _plan(
+        self, posterior: Posterior, found: Starts, attempts: list["_Attempt"]
+    ) -> Iterator[tuple[str, Method, str]]:
+        """Name of the attempt's folder, method and reason of each attempt, given what those before it came to."""
+        total = self.chains * self.draws
+        warm = lambda default: default if self.warmup is None else self.warmup  # noqa: E731
+        nuts = NUTS(self.chains, warm(1000), self.draws, starts=_Found(found))
+        if unfit := _unfit_for_manifold(posterior):
+            # What the manifold sampler is not made for it does not get as a fallback either.
+            yield "nuts", nuts, unfit
+            return
+        noise = _noise(posterior, found)
+        manifold = Manifold(self.chains, warm(500), self.draws, starts=_Found(found), pilot=_pilot)
+        yield "manifold", manifold, f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
+        if attempts[-1].reached(total):
+            return
+        if attempts[-1].draws is not None and self.longer > 1:
+            rest = _Found(_going_on(found, attempts[-1].draws))
+            method = dataclasses.replace(manifold, thin=self.longer, starts=rest, pilot=None)
+            yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {self.longer} times as long"
+            if attempts[-1].reached(total):
+                return
+        if attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE):
+            yield "nuts", nuts, attempts[-1].trouble
 
-    def _pilot(self, posterior: Posterior, found: "_Found", key: jax.Array) -> str | None:
-        """What speaks against the manifold sampler in a few draws of it, or None."""
-        pilot = Manifold(self.chains, *PILOT, starts=found)
-        try:
-            stats = pilot.run(posterior, key).stats
-        except BayesPMMError as error:
-            return f"the pilot of the manifold sampler failed ({error})"
-        failed, accepted = stats["failed_steps"].mean(), stats["acceptance_rate"].mean()
-        if not failed <= PILOT_FAILED:
-            return f"{100 * failed:.0f} % of the steps failed in the manifold sampler's pilot"
-        if not accepted >= PILOT_ACCEPTED:
-            return f"the manifold sampler's pilot accepted only {100 * accepted:.0f} %"
-        return None
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """What a sampler came to: draws with the largest R-hat and the smallest ESS of outputs, or its error."""
+
+    draws: Draws | None = None
+    rhat: float = np.inf
+    ess: float = 0.0
+    error: BayesPMMError | None = None
+
+    def reached(self, total: int) -> bool:
+        """Whether R-hat and ESS are as they should be after so many draws of all chains."""
+        share = min(total / GOAL_DRAWS, 1.0)
+        return self.rhat <= 1 + (GOAL_RHAT - 1) / share and self.ess >= GOAL_ESS * share
+
+    @property
+    def in_trouble(self) -> bool:
+        return not (self.rhat <= TROUBLE_RHAT and self.ess >= TROUBLE_ESS)
+
+    @property
+    def trouble(self) -> str:
+        if self.draws is None:
+            return f"that gave up: {self.error}"
+        return f"{self.draws.info['sampler']} came to R-hat {self.rhat:.3f} and ESS {self.ess:.0f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,20 +173,55 @@ class _Found:
         return self.starts
 
 
-def _for_manifold(posterior: Posterior, found: _Found) -> str:
-    errors, sites = posterior.data.rms_errors, found.starts.sites[0]
+def _going_on(found: Starts, draws: Draws) -> Starts:
+    """Starts where the chains are now; a choice of the draws stands for the posterior's widths."""
+    at = lambda chain, draw: {k: jnp.asarray(v[chain, draw]) for k, v in draws.sites.items()}  # noqa: E731
+    chains, length = next(iter(draws.sites.values())).shape[:2]
+    apart = max(1, chains * length // MEMORY)
+    ensemble = tuple(at(c, d) for c in range(chains) for d in range(length - 1, -1, -apart))
+    return Starts([at(c, -1) for c in range(chains)], found.basins, ensemble)
+
+
+def _unfit_for_manifold(posterior: Posterior) -> str | None:
+    """Why the manifold sampler is not made for the posterior, or None."""
+    data = posterior.data.n_observed
+    if data > MANY_DATA:
+        return f"{data} data are many for projections (limit {MANY_DATA})"
+    if posterior.matrix_prior.prior.gauge == "none":
+        return "without the gauge fixed the manifold has flat directions"
+    return None
+
+
+def _pilot(stats: dict[str, np.ndarray]) -> None:
+    """End the manifold sampler's run where its warm-up speaks against it."""
+    failed, accepted = stats["failed_steps"].mean(), stats["acceptance_rate"].mean()
+    if not failed <= PILOT_FAILED:
+        raise BayesPMMError(f"{100 * failed:.0f} % of the steps failed in the manifold sampler's warm-up")
+    if not accepted >= PILOT_ACCEPTED:
+        raise BayesPMMError(f"the manifold sampler's warm-up accepted only {100 * accepted:.0f} %")
+
+
+def _noise(posterior: Posterior, found: Starts) -> float:
+    """Smallest standard deviation of a datum where chains start, in units of the spread."""
+    errors, sites = posterior.data.rms_errors, found.sites[0]
     floor = np.asarray(sites["floor"]) if posterior.noise.floor else 0.0
-    noise = np.min(np.sqrt(errors**2 + floor**2) / np.asarray(posterior.scaling.spread))
-    return f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data, pilot without trouble"
+    return float(np.min(np.sqrt(errors**2 + floor**2) / np.asarray(posterior.scaling.spread)))
 
 
 def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:
-    """Largest split R-hat and smallest ESS of the outputs at the training controls."""
-    outputs = outputs_of(posterior)(draws, posterior.data.controls)
-    outputs = outputs.reshape(*outputs.shape[:2], -1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rhat, ess = split_gelman_rubin(outputs), effective_sample_size(outputs)
-    moving = np.ptp(outputs, axis=(0, 1)) > 0
-    if not moving.any():
+    """Largest R-hat and smallest ESS of the outputs at the training data and as far again from their centre.
+
+    Prediction controls are not known here, and controls beyond the data need not be in the domain of the basis; its
+    terms can be continued always.
+    """
+    phi = np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, posterior.data.controls))
+    phi = jnp.asarray(np.concatenate([phi, 2 * phi - phi.mean(0)]))
+    one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)  # noqa: E731
+    shape = next(iter(draws.sites.values())).shape[:2]
+    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+    outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(flat)).reshape(*shape, -1)
+    rhat, ess = rhat_and_ess(outputs)
+    moving = ~np.isnan(rhat)
+    if not (moving.any() and np.isfinite(outputs).all()):
         return np.inf, 0.0
     return float(np.max(rhat[moving])), float(np.min(ess[moving]))

@@ -83,7 +83,8 @@ class Lifted:
             size = jnp.max(jnp.abs(unit)) * jnp.max(jnp.abs(matrices))
             return jnp.maximum(1e-7, 100 * jnp.finfo(q.dtype).eps * size / jnp.min(sigma))
 
-        return Target(potential, constraint, tolerance)
+        # Compiled functions inside a compiled one are traced once, however often a step calls them.
+        return Target(jax.jit(potential), jax.jit(constraint), jax.jit(tolerance))
 
     def lift(self, u: jax.Array, L: jax.Array, arrays: dict) -> jax.Array:
         """Point q of the manifold above u (D,)."""

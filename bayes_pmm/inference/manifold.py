@@ -1,5 +1,6 @@
 """Manifold: constrained Hamiltonian Monte Carlo on the lifted posterior, for any noise down to rounding."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,11 +42,15 @@ class Manifold:
         What the step size is adapted to: mean acceptance less the share of failed steps.
     trajectory : float
         Length of a trajectory in units of the posterior's own width; the number of steps follows from it.
+    thin : int
+        Transitions for each kept draw, in sampling only.
     batched : bool, optional
         All chains in one batch rather than one thread a chain; by default on anything but a CPU. The law is the
         same, the digits are not.
     starts : AnnealedStarts
         How the chains' starting points are found.
+    pilot : callable, optional
+        Called with the statistics (chain, draw) of the second window of the warm-up; what it raises ends the run.
     """
 
     chains: int = 4
@@ -53,11 +58,13 @@ class Manifold:
     draws: int = 1000
     target_accept: float = 0.8
     trajectory: float = 5.0
+    thin: int = 1
     batched: bool | None = None
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    pilot: Callable[[dict[str, np.ndarray]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        at_least(self, chains=1, warmup=10, draws=4)
+        at_least(self, chains=1, warmup=10, draws=4, thin=1)
         if not 0 < self.target_accept < 1:
             raise InputError(f"target_accept = {self.target_accept} must lie between 0 and 1")
         if not self.trajectory > 0:
@@ -108,11 +115,14 @@ class Manifold:
             )
             at = _At(state.key, target.at(lifted.lift(state.u, shared.L, arrays)), averaging, _no_info())
 
-            def step(at: _At) -> _At:
+            def transition(_, at: _At) -> _At:
                 key, k = jax.random.split(at.key)
                 log_step = jnp.where(shared.adapting, at.averaging.log_step, shared.log_step)
                 point, info = sweep(target, k, at.point, jnp.exp(log_step), shared.steps, SMALL)
                 return _At(key, point, at.averaging.update(self.target_accept, info), info)
+
+            def step(at: _At) -> _At:
+                return jax.lax.fori_loop(0, shared.thin, transition, at)
 
             def record(at: _At):
                 stats = {
@@ -130,7 +140,9 @@ class Manifold:
             return _State(at.key, u, at.averaging, shared.segment), kept
 
         def meet(k, shared, records):
-            u, _, log_mean = records
+            u, stats, log_mean = records
+            if k == 2 and self.pilot is not None:
+                self.pilot(stats)
             log_step = np.median(log_mean[:, -1])
             steps = np.clip(np.ceil(self.trajectory / np.exp(log_step)), FEWEST_STEPS, MOST_STEPS)
             adapting = k < len(WINDOWS)
@@ -141,6 +153,7 @@ class Manifold:
                 jnp.asarray(int(steps)),
                 jnp.asarray(adapting),
                 jnp.asarray(k),
+                jnp.asarray(1 if adapting else self.thin),
             )
 
         lengths = np.diff(np.round(np.cumsum((0.0, *WINDOWS)) * self.warmup).astype(int))
@@ -151,6 +164,7 @@ class Manifold:
             jnp.asarray(FIRST_STEPS),
             jnp.asarray(True),
             jnp.asarray(0),
+            jnp.asarray(1),
         )
         keys = jax.random.split(key, self.chains)
         states = [
@@ -200,13 +214,14 @@ class Averaging(NamedTuple):
 
 
 class _Shared(NamedTuple):
-    """What the chains share in a segment: metric's factor (D, D), step size and number of steps."""
+    """What the chains share in a segment: metric's factor (D, D), step size, steps, transitions for each draw."""
 
     L: jax.Array
     log_step: jax.Array
     steps: jax.Array
     adapting: jax.Array
     segment: jax.Array
+    thin: jax.Array
 
 
 class _State(NamedTuple):

@@ -11,7 +11,7 @@ import optax
 from numpyro.infer import MCMC, NUTS
 
 from bayes_pmm.basis import parse_basis
-from bayes_pmm.diagnostics import rhat_and_ess
+from bayes_pmm.convergence import rhat_and_ess
 from studies.extrapolation.forecast import Forecast, standardise
 
 HIDDEN = 10

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayes_pmm.diagnostics import rhat_and_ess
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.inference.constrained import Target, sweep
 
 jax.config.update("jax_enable_x64", True)

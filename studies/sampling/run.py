@@ -27,7 +27,7 @@ import textbook
 
 import bayes_pmm as bp
 from bayes_pmm import problems
-from bayes_pmm.diagnostics import rhat_and_ess
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.problems.base import Problem, affine_levels, beyond, level_outputs, line
 
