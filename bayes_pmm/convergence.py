@@ -5,7 +5,10 @@ import warnings
 import numpy as np
 import xarray as xr
 
-__all__ = ["import_arviz", "rhat_and_ess"]
+__all__ = ["import_arviz", "judged", "rhat_and_ess"]
+
+NEGLIGIBLE = 1e-6
+"""A floor below this share of the spread is nothing in any band."""
 
 
 def import_arviz():
@@ -20,14 +23,34 @@ def import_arviz():
 def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rank-normalised split R-hat, and the smaller of bulk and tail ESS, of draws (chain, draw, ...): two (...).
 
-    A quantity that never moves has R-hat NaN and ESS NaN.
+    A quantity that never moves has R-hat NaN and ESS NaN. The two halves of a single chain count as two.
     """
     az = import_arviz()
     shape = draws.shape[2:]
-    flat = xr.Dataset({"x": (("chain", "draw", "k"), draws.reshape(*draws.shape[:2], -1))})
+    values = draws.reshape(*draws.shape[:2], -1)
+    if len(values) == 1:
+        half = values.shape[1] // 2
+        values = values[0, : 2 * half].reshape(2, half, -1)
+    flat = xr.Dataset({"x": (("chain", "draw", "k"), values)})
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat = az.rhat(flat)["x"].values
         bulk, tail = (az.ess(flat, method=m)["x"].values for m in ("bulk", "tail"))
     constant = np.ptp(flat["x"].values, axis=(0, 1)) == 0
     rhat, ess = np.where(constant, np.nan, rhat), np.where(constant, np.nan, np.fmin(bulk, tail))
     return rhat.reshape(shape), ess.reshape(shape)
+
+
+def judged(outputs: np.ndarray, floor: np.ndarray | None, spread: np.ndarray) -> np.ndarray:
+    """All that should have converged, (chain, draw, R): outputs, and the learned floors that matter for the bands.
+
+    Parameters
+    ----------
+    outputs : array (chain, draw, ...)
+    floor : array (chain, draw, Q) or None
+    spread : array (Q,)
+    """
+    outputs = outputs.reshape(*outputs.shape[:2], -1)
+    if floor is None:
+        return outputs
+    matters = np.quantile(floor, 0.95, axis=(0, 1)) > NEGLIGIBLE * np.asarray(spread)
+    return np.concatenate([outputs, floor[..., matters]], axis=-1)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_pmm.convergence import rhat_and_ess
+from bayes_pmm.convergence import judged, rhat_and_ess
 from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.posterior import Posterior
 
-__all__ = ["LIMITS", "Diagnosis", "diagnose"]
+__all__ = ["LIMITS", "Diagnosis", "diagnose", "misfits"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class _Limits:
     failed_pareto_k: float = 1.0
     basin_evidence: float = 3.0
     failed_steps: float = 0.5
+    floor_of_spread: float = 0.3
+    floor_of_scale: float = 0.15
+    floor_of_errors: float = 3.0
 
 
 LIMITS = _Limits()
@@ -43,7 +47,7 @@ class Diagnosis:
         Why it is not ok; empty if it is.
     max_rhat, min_ess : float or None
         Largest R-hat (rank-normalised, split) and smallest effective sample size (bulk and tail) over the outputs
-        at all training and prediction controls; None for methods without chains.
+        at all training and prediction controls and the learned floors; None for methods without chains.
     divergences : int or None
         Divergent transitions after warm-up.
     """
@@ -55,11 +59,22 @@ class Diagnosis:
     divergences: int | None
 
 
-def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
-    """Status from the draws and their outputs (chain, draw, N, Q) at training and prediction controls."""
+def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = None) -> Diagnosis:
+    """Status from the draws and their outputs (chain, draw, N, Q) at training and prediction controls.
+
+    With the posterior, its learned floors are judged as well: whether they have converged, and whether one is so large
+    that the model does not fit.
+    """
     failed, suspect = [], []
     max_rhat = min_ess = divergences = None
     info = draws.info
+    modes = info.get("modes", [])
+    if len(modes) > 1:
+        masses = ", ".join(f"{m['mass']:.2f}" for m in modes)
+        suspect.append(
+            f"the chains are in {len(modes)} modes that they do not leave (masses {masses} by left-out data): the band"
+            " weighs them so; use more chains, or compare with TemperedSMC"
+        )
     if not np.isfinite(outputs).all():
         failed.append(
             "some outputs are not finite: the posterior was left; widen nothing, refit with other starts"
@@ -72,18 +87,27 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
         elif k > LIMITS.pareto_k:
             suspect.append(text)
     else:
-        rhat, ess = rhat_and_ess(outputs)
+        floor = None if posterior is None else draws.sites.get("floor")
+        spread = None if posterior is None else posterior.scaling.spread
+        rhat, ess = rhat_and_ess(judged(outputs, floor, spread))
         # NaN if nothing moved at all, which no limit accepts.
         max_rhat = float(np.max(rhat[~np.isnan(rhat)], initial=np.nan if np.isnan(rhat).all() else -np.inf))
         min_ess = float(np.min(ess[~np.isnan(ess)], initial=np.nan if np.isnan(ess).all() else np.inf))
-        if not max_rhat <= LIMITS.rhat:
-            text = (
-                f"R-hat {max_rhat:.3f} of an output is above {LIMITS.rhat}: the chains disagree; draw longer"
-            )
-            (failed if not max_rhat <= LIMITS.failed_rhat else suspect).append(text)
-        if not min_ess >= LIMITS.ess:
-            text = f"effective sample size {min_ess:.0f} of an output is below {LIMITS.ess:.0f}; draw longer"
-            (failed if not min_ess >= LIMITS.failed_ess else suspect).append(text)
+        # Chains that stay where they are would stay there longer.
+        cure = "" if len(modes) > 1 else "; draw longer"
+        if np.isnan(max_rhat):
+            failed.append("no output moved in any chain: nothing was sampled; try another sampler")
+            max_rhat = min_ess = None
+        elif not max_rhat <= LIMITS.rhat:
+            bad = not max_rhat <= LIMITS.failed_rhat
+            limit = LIMITS.failed_rhat if bad else LIMITS.rhat
+            text = f"R-hat {max_rhat:.3f} of an output or floor is above {limit}: the chains disagree{cure}"
+            (failed if bad else suspect).append(text)
+        if min_ess is not None and not min_ess >= LIMITS.ess:
+            bad = not min_ess >= LIMITS.failed_ess
+            limit = LIMITS.failed_ess if bad else LIMITS.ess
+            text = f"effective sample size {min_ess:.0f} of an output or floor is below {limit:.0f}{cure}"
+            (failed if bad else suspect).append(text)
     if "diverging" in draws.stats:
         divergences = int(draws.stats["diverging"].sum())
         share = divergences / draws.stats["diverging"].size
@@ -99,13 +123,8 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
             f"{len(missed)} more basins fit about as well as the best and no chain started there: the band may miss"
             " them; use more chains"
         )
-    modes = info.get("modes", [])
-    if len(modes) > 1:
-        masses = ", ".join(f"{m['mass']:.2f}" for m in modes)
-        suspect.append(
-            f"the chains are in {len(modes)} modes that they do not leave (masses {masses} by left-out data): the band"
-            " weighs them so; use more chains, or compare with TemperedSMC"
-        )
+    if posterior is not None:
+        suspect += misfits(posterior, draws)
     if info.get("failed_steps_share", 0.0) > LIMITS.failed_steps:
         suspect.append(
             f"{100 * info['failed_steps_share']:.0f} % of a chain's steps failed: part of the posterior may be"
@@ -113,3 +132,23 @@ def diagnose(draws: Draws, outputs: np.ndarray) -> Diagnosis:
         )
     status = "failed" if failed else "suspect" if suspect else "ok"
     return Diagnosis(status, tuple(failed + suspect), max_rhat, min_ess, divergences)
+
+
+def misfits(posterior: Posterior, draws: Draws) -> list[str]:
+    """Outputs whose learned floor is most of what the data show: the model does not fit them, whatever the noise is."""
+    if not posterior.noise.floor:
+        return []
+    data, found = posterior.data, []
+    floors = np.median(draws.sites["floor"], axis=(0, 1))
+    own = np.nanstd(data.values, axis=0)
+    for q, name in enumerate(data.output_names):
+        error, scale = data.rms_errors[q], posterior.scaling.scale[q]
+        large = floors[q] > LIMITS.floor_of_spread * own[q] and floors[q] > LIMITS.floor_of_scale * scale
+        if large and floors[q] > LIMITS.floor_of_errors * error:
+            known = f", {floors[q] / error:.0f} times its known errors" if error > 0 else ""
+            found.append(
+                f"the learned floor of {name} is {floors[q]:.2g}, {100 * floors[q] / own[q]:.0f} % of the spread of its"
+                f" data{known}: the model hardly follows them; check the columns and outputs, then try a larger dim,"
+                " another basis, or fewer levels in one model"
+            )
+    return found

@@ -129,7 +129,9 @@ def strengths(
 
 
 def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Departure of each output's mean curve from linear in the basis, root mean square over the output's spread: (Q,).
+    """Departure of each output's mean curve from linear in the basis, over the standard deviation of its data: (Q,).
+
+    Root mean square over the training controls.
 
     0 for expectation values and strengths, which do not show couplings in this way, unless nothing else is measured.
 
@@ -141,6 +143,17 @@ def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray | None 
         Of the chains; equal if not given.
     """
     data = posterior.data
+    departures = _departures(posterior, training, weights)
+    mean = np.average(training.mean(axis=1), axis=0, weights=weights)
+    residuals = np.sqrt(np.nanmean((mean - data.values) ** 2, axis=0))
+    # Spread is not below 1e-3 of the distance between levels. A level that varies less may bend all the same, but what
+    # does not exceed the residuals is no bend.
+    unit = np.where(departures > residuals, np.nanstd(data.values, axis=0), posterior.scaling.spread)
+    return departures / unit
+
+
+def _departures(posterior: Posterior, training: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    data = posterior.data
     mean = np.average(training.mean(axis=1), axis=0, weights=weights)
     phi = np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, data.controls))
     spectral = np.array([o.kind in ("level", "difference") for o in posterior.pmm.outputs])
@@ -149,17 +162,17 @@ def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray | None 
         seen = data.mask[:, q]
         coefficients = np.linalg.lstsq(phi[seen], mean[seen, q], rcond=None)[0]
         result[q] = np.sqrt(np.mean((mean[seen, q] - phi[seen] @ coefficients) ** 2))
-    return result / np.asarray(posterior.scaling.spread)
+    return result
 
 
 def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The same over the noise instead of the spread, (Q,)."""
+    """The same over the noise, (Q,)."""
     data = posterior.data
     floor = np.zeros(data.n_outputs)
     if posterior.noise.floor:
         floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
     noise = np.sqrt(floor**2 + data.rms_errors**2)
-    return bend(posterior, training, weights) * np.asarray(posterior.scaling.spread) / noise
+    return _departures(posterior, training, weights) / noise
 
 
 def prior_sensitivity(

@@ -79,7 +79,8 @@ class Fit:
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
         samples = self._samples(c, outputs, self._key(key), defect)
-        there = diagnose(self.draws, np.concatenate([self.training_outputs, outputs], axis=2))
+        judged = np.concatenate([self.training_outputs, outputs], axis=2)
+        there = diagnose(self.draws, judged, self.posterior)
         doubts = find_doubts(self._strengths(c, outputs, defect))
         return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
 
@@ -267,7 +268,7 @@ def fit(
     if "pareto_k" not in draws.info and outputs.shape[0] > 1 and np.isfinite(outputs).all():
         modes = find_modes(posterior, draws, outputs, jax.random.fold_in(key_fit, MODES_STREAM))
         draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
-    diagnosis = diagnose(draws, outputs)
+    diagnosis = diagnose(draws, outputs, posterior)
     logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])
     if diagnosis.status != "ok":
         logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))

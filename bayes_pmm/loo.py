@@ -52,11 +52,25 @@ def psis(log_ratios: np.ndarray, r_eff: float = 1.0) -> tuple[np.ndarray, np.nda
     if hasattr(az, "psislw"):
         weights, k = az.psislw(np.array(log_ratios), r_eff)
     else:
-        from arviz_stats.base import array_stats
+        rows = np.reshape(log_ratios, (-1, np.shape(log_ratios)[-1]))
+        found = [_psis_of_arviz_1(row, r_eff) for row in rows]
+        weights = np.reshape([w for w, _ in found], np.shape(log_ratios))
+        k = np.reshape([k for _, k in found], np.shape(log_ratios)[:-1])
+    # ArviZ 1.x has NaN where too few weights are left for a tail, which is as bad as can be.
+    k = np.where(np.isnan(k), np.inf, k)
+    return weights - logsumexp(weights, axis=-1, keepdims=True), k
 
-        # ArviZ 1.x takes log likelihoods, whose ratios are their inverses.
-        weights, k = array_stats.psislw(-np.asarray(log_ratios), r_eff, axis=-1)
-    return weights - logsumexp(weights, axis=-1, keepdims=True), np.asarray(k)
+
+def _psis_of_arviz_1(log_ratios: np.ndarray, r_eff: float) -> tuple[np.ndarray, float]:
+    from arviz_stats.base import array_stats
+
+    try:
+        # It takes log likelihoods, whose ratios are their inverses.
+        weights, k = array_stats.psislw(-log_ratios, r_eff, axis=-1)
+    except ValueError:
+        # The largest ratios are all the same, as of a chain that stuck: there is no tail to fit.
+        return log_ratios, np.inf
+    return weights, float(k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +87,7 @@ class Loo:
     in_sample : array (M,)
         The same with the datum among the data.
     pareto_k : array (M,)
-        Of the last weights used, NaN after a refit.
+        Of the last weights used, NaN after a refit, infinite where there is no tail to judge by.
     how : tuple of {"psis", "moment matching", "refit"} (M,)
     limit : float
         Largest k that is trusted: 0.7, or less where there are few draws.
@@ -108,7 +122,9 @@ class Loo:
     @property
     def above(self) -> np.ndarray:
         """Which of the M data have k above the limit: their densities are not to be trusted."""
-        return np.flatnonzero(self.pareto_k > self.limit)
+        return np.flatnonzero(
+            [h != "refit" and not k <= self.limit for h, k in zip(self.how, self.pareto_k, strict=True)]
+        )
 
     @property
     def pointwise(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 r"""Model + prior + noise + data: a NumPyro model, its log densities, and its outputs from draws."""
 
+import itertools
 from dataclasses import asdict, dataclass, field, replace
 
 import jax
@@ -12,6 +13,7 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
+from bayes_pmm.outputs import Output
 from bayes_pmm.priors import MatrixPrior, Prior
 from bayes_pmm.scaling import Scaling, fit_scaling
 from bayes_pmm.widening import Widening
@@ -66,6 +68,7 @@ class Posterior:
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
         if self.scaling is None:
+            _check_order(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
 
     @property
@@ -186,3 +189,19 @@ class Posterior:
     def outputs(self, sites: dict, c: jax.Array) -> jax.Array:
         """Outputs (N, Q) of one draw at controls (N, p), without floor and noise; jit- and vmap-able."""
         return self.evaluate(self.matrix_prior.assemble(sites), c)
+
+
+def _check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
+    """Levels are counted by energy: columns that are plainly the other way round would be fitted as noise."""
+    level = [(q, o.index) for q, o in enumerate(outputs) if o.kind == "level"]
+    for (q, i), (p, j) in itertools.permutations(level, 2):
+        both = data.mask[:, q] & data.mask[:, p]
+        if i >= j or (i < 0) != (j < 0) or both.sum() < 3:
+            continue
+        above = data.values[both, q] - data.values[both, p]
+        if above.min() > 0 and above.mean() > 0.1 * np.std(data.values[both][:, [q, p]]):
+            lower, upper = data.output_names[q], data.output_names[p]
+            raise InputError(
+                f"column {lower} (output {outputs[q]}) lies above column {upper} (output {outputs[p]}) in all"
+                f" {both.sum()} rows that have both, but levels are counted by energy: exchange the two"
+            )

@@ -126,7 +126,9 @@ def fit_scaling(
     shift, scale = _output_units(data, outputs, basis.has_constant)
     spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])
     spectral = [q for q, o in enumerate(outputs) if o.kind in ("level", "difference")]
-    own = [np.nanstd(data.values[:, q]) / scale[q] for q in spectral if data.mask[:, q].sum() > 1]
+    own = [
+        _deviation(data.values[data.mask[:, q], q]) / scale[q] for q in spectral if data.mask[:, q].sum() > 1
+    ]
     # Levels that do not vary at all leave the unit open.
     varies = np.sqrt(np.mean(np.square(own))) if own else 0.0
     variation = [float(varies) if varies > 0 else 1.0]
@@ -136,6 +138,12 @@ def fit_scaling(
 
 def _mapped(basis, c, reference, width):
     return (c - reference[None, :]) / width[None, :] if basis.maps_controls else c
+
+
+def _deviation(values: np.ndarray, mean: float | None = None) -> float:
+    """Root mean square of the deviations from the mean, 0 where they are rounding."""
+    s = float(np.sqrt(np.mean((values - (values.mean() if mean is None else mean)) ** 2)))
+    return s if s > 1e-12 * np.max(np.abs(values)) else 0.0
 
 
 def _spread(column: np.ndarray, fallback: float) -> float:
@@ -172,7 +180,7 @@ def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> t
     shift, scale = np.zeros(len(outputs)), np.ones(len(outputs))
     levels = pool(["level"])
     m = levels.mean() if centre and levels.size else 0.0
-    s = np.sqrt(np.mean((levels - m) ** 2)) if levels.size else _spread_of_levels(cells, outputs)
+    s = _deviation(levels, m) if levels.size else _spread_of_levels(cells, outputs)
     s = s if s > 0 else max(abs(m), 1.0)
     for q, o in enumerate(outputs):
         if o.kind == "level":
@@ -184,7 +192,7 @@ def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> t
             if strengths.size and strengths.min() < -3 * strengths.std():
                 raise InputError(f"output {o}: a transition strength cannot be negative; check the column")
             m_A = values.mean() if values.size else 0.0
-            sizes = [np.std(values)] if values.size else []
+            sizes = [_deviation(values)] if values.size else []
             sizes += [np.sqrt(np.mean(np.abs(strengths)))] if strengths.size else []
             s_A = max(sizes)
             s_A = s_A if s_A > 0 else max(abs(m_A), 1.0)

@@ -88,6 +88,21 @@ def test_levels_that_bend_little_are_doubted_however_small_the_noise():
     np.testing.assert_array_equal(found[:, 0] > 1.0, [False, True, True, True])
 
 
+@pytest.mark.parametrize("offset", [10.0, 1e3, 1e6])
+def test_the_bend_does_not_depend_on_how_far_apart_levels_are(offset):
+    y = np.hstack([-0.1 * C**2 + 0.1 * C**3, offset + 0.1 * C**2])
+    data = Dataset(C, y, None, ("c",), ("E0", "E1"))
+    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=3))
+    found = bend(posterior, np.broadcast_to(y, (2, 5, *y.shape)))
+    line = np.polynomial.Polynomial.fit(C[:, 0], y[:, 0], 1)(C[:, 0])
+    assert found[0] == pytest.approx(np.sqrt(np.mean((y[:, 0] - line) ** 2)) / np.std(y[:, 0]), rel=1e-4)
+    # A level that does not vary does not bend, whatever its curve does within the noise.
+    flat = dataclasses.replace(data, values=np.hstack([y[:, :1], np.full_like(C, offset)]))
+    posterior = bp.Posterior(flat, bp.PMM(["E0", "E1"], dim=3))
+    wiggle = flat.values + np.array([0.0, 1e-9]) * C**2
+    assert bend(posterior, np.broadcast_to(wiggle, (2, 5, *wiggle.shape)))[1] < 1e-5
+
+
 def test_curvature_of_a_parabola_is_its_closed_form(bent):
     fit, _ = bent
     posterior = dataclasses.replace(fit.posterior, noise=bp.Noise(floor=False))

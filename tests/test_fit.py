@@ -174,6 +174,50 @@ class TestStatus:
         fine = {"diverging": np.zeros((4, 1000), bool)}
         return diagnose(Draws({}, fine if stats is None else stats, info), outputs)
 
+    def with_floor(self, floor):
+        """Draws of a posterior of three rows whose levels are 1 apart and vary by 0.1, errors 0.01."""
+        c = np.array([[0.0], [1.0], [2.0]])
+        data = bp.Dataset(c, np.hstack([0.1 * c, 1 + 0.1 * c]), np.full((3, 2), 0.01), ("c",), ("a", "b"))
+        posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2))
+        draws = Draws({"floor": np.broadcast_to(floor, (4, 1000, 2))}, {}, {})
+        return diagnose(draws, np.broadcast_to(self.good, (4, 1000, 2, 2)), posterior)
+
+    def test_floors_are_judged(self):
+        scatter = np.exp(np.random.default_rng(1).normal(size=(4, 1000, 2)))
+        assert self.with_floor(0.01 * scatter).status == "ok"
+        stuck = 0.01 * scatter
+        stuck[0] *= 100
+        assert self.with_floor(stuck).status == "failed"
+        # What is nothing in any band may be stuck.
+        assert self.with_floor(1e-9 * stuck).status == "ok"
+
+    def test_a_model_that_does_not_fit(self):
+        scatter = np.exp(0.1 * np.random.default_rng(1).normal(size=(4, 1000, 2)))
+        found = self.with_floor(np.array([0.3, 0.01]) * scatter)
+        assert found.status == "suspect"
+        (reason,) = found.reasons
+        assert "floor of a is 0.3, 367 % of the spread of its data, 30 times its known errors" in reason
+
+    def test_one_chain_is_judged_by_its_halves(self):
+        assert self.status(self.good[:1], {}).status == "ok"
+        drifting = self.good[:1].copy()
+        drifting[0, 500:] += 5
+        assert self.status(drifting, {}).status == "failed"
+
+    def test_nothing_moved(self):
+        d = self.status(np.ones((4, 1000, 2, 1)))
+        assert d.status == "failed"
+        assert d.max_rhat is None
+
+    def test_reasons_name_the_limit_that_was_crossed(self):
+        outputs = self.good.copy()
+        outputs[0] += 5
+        (reason, _) = self.status(outputs).reasons
+        assert "above 1.1: the chains disagree; draw longer" in reason
+        modes = [{"chains": (1, 2, 3), "mass": 0.9}, {"chains": (0,), "mass": 0.1}]
+        reasons = self.status(outputs, modes=modes).reasons
+        assert not any("longer" in r for r in reasons)
+
     def test_ok(self):
         d = self.status(self.good)
         assert d.status == "ok"

@@ -426,3 +426,27 @@ class TestInNumPyro:
         result = svi.run(jax.random.key(0), 200, c, y=y, error=error, progress_bar=False)
         assert np.all(np.isfinite(result.losses))
         assert result.losses[-20:].mean() < result.losses[:20].mean()
+
+
+def test_columns_in_the_wrong_order_are_refused():
+    c = np.linspace(0, 1, 5)[:, None]
+    low, high = c**2, 2 + c
+    wrong = Dataset(c, np.hstack([high, low]), None, ("c",), ("high", "low"))
+    with pytest.raises(InputError, match=r"column high \(output E0\) lies above column low .* in all 5 rows"):
+        Posterior(wrong, PMM(["E0", "E1"], dim=2))
+    with pytest.raises(InputError, match="exchange the two"):
+        Posterior(wrong, PMM(["E[-2]", "E[-1]"], dim=2))
+    Posterior(wrong, PMM(["E1", "E0"], dim=2))
+    # Noise may exchange levels that touch.
+    touching = Dataset(c, np.hstack([c + 0.01, c]), None, ("c",), ("a", "b"))
+    Posterior(touching, PMM(["E0", "E1"], dim=2))
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, -1234.5678])
+def test_data_that_are_constant_up_to_rounding_have_a_unit(value):
+    data = Dataset(np.arange(3.0)[:, None], np.full((3, 1), value), None, ("c",), ("E0",))
+    scaling = Posterior(data, PMM(["E0"], dim=2)).scaling
+    assert scaling.scale[0] == max(abs(value), 1.0)
+    assert scaling.variation[0] == 1.0
+    conserved = Dataset(np.arange(3.0)[:, None], np.full((3, 1), value), None, ("c",), ("A",))
+    assert Posterior(conserved, PMM(["<0|A|0>"], dim=2)).scaling.scale[0] == max(abs(value), 1.0)

@@ -55,6 +55,27 @@ def test_evidence_by_quadrature():
     assert abs(info["log_evidence"] - exact) < max(4 * info["log_evidence_sd"] / 2, 0.1)
 
 
+def test_draws_are_of_the_posterior_and_not_of_a_warmer_density():
+    """One level of a 1x1 model is linear in two normal unknowns: the posterior's widths are known."""
+    c = np.linspace(-1, 1, 6)[:, None]
+    data = bp.Dataset(c, 1.0 + 0.5 * c, np.full((6, 1), 0.1), ("c",), ("E0",))
+    posterior = bp.Posterior(
+        data, bp.PMM(["E0"], dim=1), prior=bp.Prior(scale_spread=0.0, growth=0.0), noise=bp.Noise(floor=False)
+    )
+    draws = TemperedSMC(chains=4, draws=1000, ess=0.5).run(posterior, jax.random.key(0))
+    args = tuple(jnp.asarray(v) for v in posterior.training)
+    z = {"anchor": jnp.zeros(()), "shift": jnp.zeros(1)}
+    H = jax.hessian(lambda a, b: posterior.potential(z | {"anchor": a, "shift": b}, *args), argnums=(0, 1))
+    (aa, ab), (ba, bb) = H(z["anchor"], z["shift"])
+    exact = np.linalg.inv(
+        np.block([[np.atleast_2d(aa), np.atleast_2d(ab)], [np.atleast_2d(ba), np.atleast_2d(bb)]])
+    )
+    for name, variance in zip(("anchor", "shift"), np.diag(exact), strict=True):
+        ratios = draws.sites[name].reshape(4, 1000).std(axis=1) / np.sqrt(variance)
+        # One stage too few gives 1.08.
+        assert ratios.mean() == pytest.approx(1.0, abs=max(4 * ratios.std(ddof=1) / 2, 0.03))
+
+
 @pytest.mark.parametrize(("field", "dim"), [("real", 3), ("complex", 3), ("complex", 2)])
 def test_random_image_changes_neither_density_nor_outputs(field, dim):
     data = problems.get("two_couplings").dataset(noise=1e-2, seed=0)

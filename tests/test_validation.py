@@ -335,6 +335,22 @@ def test_importance_weights_of_an_approximation_count(straight):
 
 
 @pytest.mark.arviz
+@pytest.mark.parametrize(
+    "log_ratios",
+    [
+        np.where(np.arange(1000) == 0, 800.0, 0.0),  # one draw carries all
+        np.where(np.arange(1000) < 997, -np.inf, 0.01 * np.arange(1000)),  # hardly any is left
+        np.where(np.arange(1000) < 200, 3.0, 0.0),  # the largest are all the same
+    ],
+)
+def test_psis_trusts_no_weights_without_a_tail(log_ratios):
+    weights, k = psis(np.stack([log_ratios, log_ratios]))
+    assert weights.shape == (2, 1000)
+    assert np.all(k > 0.7)
+    np.testing.assert_allclose(np.exp(weights).sum(axis=1), 1.0, rtol=1e-9)
+
+
+@pytest.mark.arviz
 def test_psis_smooths_and_normalises():
     rng = np.random.default_rng(0)
     # Weights e^{0.9 x} of exponential x are Pareto with k = 0.9.

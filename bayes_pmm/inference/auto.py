@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayes_pmm.convergence import rhat_and_ess
+from bayes_pmm.convergence import judged, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
@@ -209,7 +209,7 @@ def _noise(posterior: Posterior, found: Starts) -> float:
 
 
 def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:
-    """Largest R-hat and smallest ESS of the outputs at the training data and as far again from their centre.
+    """Largest R-hat and smallest ESS of floors and of outputs at the data and as far again from their centre.
 
     Prediction controls are not known here, and controls beyond the data need not be in the domain of the basis; its
     terms can be continued always.
@@ -220,8 +220,10 @@ def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:
     shape = next(iter(draws.sites.values())).shape[:2]
     flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
     outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(flat)).reshape(*shape, -1)
-    rhat, ess = rhat_and_ess(outputs)
+    if not np.isfinite(outputs).all():
+        return np.inf, 0.0
+    rhat, ess = rhat_and_ess(judged(outputs, draws.sites.get("floor"), posterior.scaling.spread))
     moving = ~np.isnan(rhat)
-    if not (moving.any() and np.isfinite(outputs).all()):
+    if not moving.any():
         return np.inf, 0.0
     return float(np.max(rhat[moving])), float(np.min(ess[moving]))

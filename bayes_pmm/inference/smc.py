@@ -117,7 +117,10 @@ class TemperedSMC:
         key, k = jax.random.split(key)
         state = adaptive_tempered.init(prior(jax.random.split(k, self.draws)))
         step_size, log_z, reached = 0.1, 0.0, 0.0
+        # A stage resamples, moves the particles at its own temperature and weighs them for the next. So one more stage
+        # follows when the weights are the posterior's: without it the draws would be those of a warmer density.
         for stage in range(1, MOST_STAGES + 1):
+            before = reached
             key, k = jax.random.split(key)
             x = np.asarray(state.particles)
             mass = jnp.asarray(
@@ -134,7 +137,7 @@ class TemperedSMC:
             log_z += float(info.log_likelihood_increment)
             reached = float(state.tempering_param)
             step_size *= float(np.exp(info.update_info.acceptance_rate.mean() - 0.65))
-            if reached >= 1:
+            if before >= 1:
                 return state.particles, log_z, stage
         raise BayesPMMError(
             f"smc: temperature {reached:.2g} after {MOST_STAGES} stages; the noise is too small for it: use manifold"
