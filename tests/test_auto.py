@@ -109,6 +109,17 @@ def test_goes_on_where_draws_do_not_suffice(posterior, chosen, canned):
     assert info["seconds"] == 2 * chosen.draws.info["seconds"]
 
 
+def test_the_longer_run_is_kept_even_where_it_looks_worse(posterior, canned):
+    canned["manifold"], canned["longer"] = stuck(1.0, share=0.6), stuck(1.0)
+    canned["nuts"] = stuck(1.0)
+    draws = METHOD.run(posterior, KEY)
+    assert draws.info["sampler"] == "manifold"
+    assert "went on" in draws.info["choice"]
+    # All of the chain is elsewhere, as in the longer run.
+    shift = draws.sites["anchor"][0] - draws.sites["anchor"][1].mean()
+    assert (shift > 0.5).all()
+
+
 def test_fewer_draws_are_held_to_less():
     draws = object()
     at = lambda rhat, ess: auto._Attempt(draws, rhat, ess)  # noqa: E731

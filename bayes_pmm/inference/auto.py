@@ -105,7 +105,10 @@ class Auto:
         drawn = [a for a in attempts if a.draws is not None]
         if not drawn:
             raise attempts[-1].error
-        best = min(drawn, key=lambda a: a.rhat).draws
+        # A sampler's longer run replaces its first one, even where the R-hat of that was better because it had not
+        # seen a mode that is rarely visited.
+        last = {a.draws.info["sampler"]: a for a in drawn}
+        best = min(last.values(), key=lambda a: a.rhat).draws
         seconds = sum(a.draws.info["seconds"] for a in drawn)
         text = f"{best.info['sampler']}: {'; '.join(choice)}"
         if not attempts[-1].reached(self.chains * self.draws):
