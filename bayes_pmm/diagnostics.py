@@ -12,6 +12,7 @@ import numpy as np
 from bayes_pmm.convergence import judged, rhat_and_ess
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.scatter import scatter
 
 __all__ = ["LIMITS", "Diagnosis", "diagnose", "misfits"]
 
@@ -27,8 +28,8 @@ class _Limits:
     failed_pareto_k: float = 1.0
     basin_evidence: float = 3.0
     failed_steps: float = 0.5
-    floor_of_spread: float = 0.3
-    floor_of_scale: float = 0.15
+    floor_of_scatter: float = 1.5
+    floor_of_spread: float = 0.02
     floor_of_errors: float = 3.0
 
 
@@ -135,20 +136,19 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
 
 
 def misfits(posterior: Posterior, draws: Draws) -> list[str]:
-    """Outputs whose learned floor is most of what the data show: the model does not fit them, whatever the noise is."""
+    """Outputs that the model does not follow: a polynomial leaves less of the data than the learned floor is."""
     if not posterior.noise.floor:
         return []
     data, found = posterior.data, []
-    floors = np.median(draws.sites["floor"], axis=(0, 1))
-    own = np.nanstd(data.values, axis=0)
+    floors, left = np.median(draws.sites["floor"], axis=(0, 1)), scatter(data)
+    noticeable = LIMITS.floor_of_spread * np.nanstd(data.values, axis=0)
     for q, name in enumerate(data.output_names):
-        error, scale = data.rms_errors[q], posterior.scaling.scale[q]
-        large = floors[q] > LIMITS.floor_of_spread * own[q] and floors[q] > LIMITS.floor_of_scale * scale
-        if large and floors[q] > LIMITS.floor_of_errors * error:
-            known = f", {floors[q] / error:.0f} times its known errors" if error > 0 else ""
+        floor, error = floors[q], data.rms_errors[q]
+        if floor > max(LIMITS.floor_of_scatter * left[q], LIMITS.floor_of_errors * error, noticeable[q]):
+            known = f" and {floor / error:.0f} times its known errors" if error > 0 else ""
             found.append(
-                f"the learned floor of {name} is {floors[q]:.2g}, {100 * floors[q] / own[q]:.0f} % of the spread of its"
-                f" data{known}: the model hardly follows them; check the columns and outputs, then try a larger dim,"
-                " another basis, or fewer levels in one model"
+                f"the learned floor of {name} is {floor:.2g}, {floor / left[q]:.2g} times what its data scatter at most"
+                f" about a polynomial{known}: the model does not follow them; check the columns and outputs, then try a"
+                " larger dim, another basis, or fewer levels in one model"
             )
     return found

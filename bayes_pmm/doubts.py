@@ -18,7 +18,7 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     The chains disagree here, or sit in modes whose bands differ.
 ``defect``
     What the model cannot represent is a large part of the band: the learned floor far above the known errors, or
-    a learned defect that dominates.
+    above what the data scatter about a polynomial where no errors are known, or a learned defect that dominates.
 
 How often they come true is measured in ``studies/extrapolation``.
 """
@@ -32,6 +32,7 @@ from numpyro.diagnostics import split_gelman_rubin
 from bayes_pmm.defect import distances
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.scatter import scatter
 
 __all__ = ["DOUBTS", "LIMITS", "bend", "curvature", "find_doubts", "prior_sensitivity", "strengths"]
 
@@ -55,6 +56,8 @@ class _Limits:
     prior: float = 1.0
     rhat: float = 1.1
     floor: float = 3.0
+    scatter: float = 1.5
+    scatter_of_spread: float = 0.02
     defect: float = 0.7
 
 
@@ -106,8 +109,12 @@ def strengths(
     large = np.zeros(outside.shape)
     if posterior.noise.floor:
         floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
-        known = np.where(data.rms_errors > 0, data.rms_errors, np.inf)
-        large = large + floor / known / limits.floor
+        known = limits.floor * data.rms_errors
+        # What a polynomial leaves of data without noise is nothing; a floor counts from some share of the spread on.
+        smooth = np.maximum(
+            limits.scatter * scatter(data), limits.scatter_of_spread * np.nanstd(data.values, axis=0)
+        )
+        large = large + floor / np.where(known > 0, known, np.where(smooth > 0, smooth, np.inf))
     if defect is not None:
         other = _deviation(defect, w)
         total = other**2 + model_sd**2

@@ -21,6 +21,7 @@ ROOMS = (
     "model",
     "hull",
     "data",
+    "scatter",
     "problems.base",
     "problems.*",
     "problems.draws",

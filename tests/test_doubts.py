@@ -103,6 +103,20 @@ def test_the_bend_does_not_depend_on_how_far_apart_levels_are(offset):
     assert bend(posterior, np.broadcast_to(wiggle, (2, 5, *wiggle.shape)))[1] < 1e-5
 
 
+def test_a_floor_that_a_polynomial_does_not_need_is_doubted():
+    y = C**2 + 0.01 * np.random.default_rng(0).normal(size=C.shape)
+    posterior = bp.Posterior(Dataset(C, y, None, ("c",), ("E0",)), bp.PMM(["E0"], dim=2))
+    fit = bp.fit(crossing(0.4), Given(drawn(crossing(0.4))), key=0)
+    there = outputs_of(posterior)(fit.draws, BEYOND)
+    training = outputs_of(posterior)(fit.draws, C)
+    for floor, expected in ((0.01, False), (0.1, True)):
+        sites = fit.draws.sites | {"floor": np.full_like(fit.draws.sites["floor"], floor)}
+        draws = dataclasses.replace(fit.draws, sites=sites)
+        found = strengths(posterior, draws, BEYOND, there, training, np.ones(4))["defect"] > 1.0
+        assert found[1:].all() == expected
+        assert not found[0].any()  # inside the data
+
+
 def test_curvature_of_a_parabola_is_its_closed_form(bent):
     fit, _ = bent
     posterior = dataclasses.replace(fit.posterior, noise=bp.Noise(floor=False))

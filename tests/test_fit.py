@@ -174,10 +174,11 @@ class TestStatus:
         fine = {"diverging": np.zeros((4, 1000), bool)}
         return diagnose(Draws({}, fine if stats is None else stats, info), outputs)
 
-    def with_floor(self, floor):
-        """Draws of a posterior of three rows whose levels are 1 apart and vary by 0.1, errors 0.01."""
-        c = np.array([[0.0], [1.0], [2.0]])
-        data = bp.Dataset(c, np.hstack([0.1 * c, 1 + 0.1 * c]), np.full((3, 2), 0.01), ("c",), ("a", "b"))
+    def with_floor(self, floor, error=0.01):
+        """Draws of a posterior of seven rows whose levels are 1 apart, and straight but for noise of 0.01."""
+        c = np.arange(7.0)[:, None]
+        y = np.hstack([0.1 * c, 1 + 0.1 * c]) + 0.01 * np.random.default_rng(0).normal(size=(7, 2))
+        data = bp.Dataset(c, y, np.full((7, 2), error), ("c",), ("a", "b"))
         posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2))
         draws = Draws({"floor": np.broadcast_to(floor, (4, 1000, 2))}, {}, {})
         return diagnose(draws, np.broadcast_to(self.good, (4, 1000, 2, 2)), posterior)
@@ -191,12 +192,16 @@ class TestStatus:
         # What is nothing in any band may be stuck.
         assert self.with_floor(1e-9 * stuck).status == "ok"
 
-    def test_a_model_that_does_not_fit(self):
+    @pytest.mark.parametrize("error", [0.0, 0.01])
+    def test_a_model_that_does_not_follow_the_data(self, error):
         scatter = np.exp(0.1 * np.random.default_rng(1).normal(size=(4, 1000, 2)))
-        found = self.with_floor(np.array([0.3, 0.01]) * scatter)
+        found = self.with_floor(np.array([0.1, 0.01]) * scatter, error)
         assert found.status == "suspect"
         (reason,) = found.reasons
-        assert "floor of a is 0.3, 367 % of the spread of its data, 30 times its known errors" in reason
+        assert "the learned floor of a is 0.1," in reason
+        assert ("10 times its known errors" in reason) == (error > 0)
+        # Large errors account for a large floor.
+        assert self.with_floor(np.array([0.1, 0.01]) * scatter, 0.05).status == "ok"
 
     def test_one_chain_is_judged_by_its_halves(self):
         assert self.status(self.good[:1], {}).status == "ok"

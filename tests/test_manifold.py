@@ -128,6 +128,26 @@ def test_agrees_with_nuts(spins):
     assert_same_outputs(posterior, starts, get("spins").outside, 500, 800, 200)
 
 
+def test_levels_that_cross_exactly():
+    """Lines that do not interact: all couplings vanish, where a Jacobian of couplings loses rank."""
+    c = np.linspace(-1, 1, 8)[:, None]
+    y = np.sort(np.hstack([c, 0.3 * c + 0.05, np.full_like(c, 0.9)]), axis=1)[:, :2]
+    error = np.full(y.shape, 1e-6)
+    y = y + error * np.random.default_rng(0).normal(size=y.shape)
+    posterior = Posterior(
+        Dataset(c, y, error, ("c",), ("E0", "E1")), PMM(["E0", "E1"], dim=3), noise=Noise(floor=False)
+    )
+    draws = Manifold(2, 150, 150, starts=AnnealedStarts(8, 8, 8)).run(posterior, jax.random.key(0))
+    outputs = outputs_of(posterior, draws, np.array([[-2.0], [0.0], [1.0]]))
+    rhat, ess = rhat_and_ess(outputs)
+    assert rhat.max() < 1.1
+    assert ess.min() > 30
+    assert draws.stats["failed_steps"].mean() < 0.1
+    assert np.abs(draws.sites["offdiagonal"]).mean() < 0.02
+    # Lines go on as lines.
+    np.testing.assert_allclose(np.median(outputs[..., 0], axis=(0, 1)), -2.0, atol=0.01)
+
+
 # Slow: minutes
 
 
