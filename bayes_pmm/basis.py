@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from bayes_pmm.errors import InputError
+from bayes_pmm.settings import as_whole, in_range, plain_numbers
 
 __all__ = ["Affine", "Basis", "Custom", "Fourier", "InversePowers", "Polynomial", "parse_basis"]
 
@@ -42,6 +43,7 @@ class Polynomial(Basis):
     maps_controls = True
 
     def __post_init__(self):
+        object.__setattr__(self, "degree", as_whole("degree", self.degree))
         if self.degree < 1:
             raise InputError(f"basis poly:{self.degree}: the degree must be at least 1")
 
@@ -70,7 +72,9 @@ class Fourier(Basis):
     period: float
 
     def __post_init__(self):
-        if self.order < 1 or not (math.isfinite(self.period) and self.period > 0):
+        plain_numbers(self)
+        object.__setattr__(self, "order", as_whole("order", self.order))
+        if self.order < 1 or not in_range(self.period):
             raise InputError(f"basis {self}: the order must be at least 1 and the period positive")
 
     def __call__(self, c):
@@ -91,6 +95,7 @@ class InversePowers(Basis):
     order: int
 
     def __post_init__(self):
+        object.__setattr__(self, "order", as_whole("order", self.order))
         if self.order < 1:
             raise InputError(f"basis {self}: the order must be at least 1")
 

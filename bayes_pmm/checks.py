@@ -13,6 +13,7 @@ from bayes_pmm.inference import Draws
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import outputs_at, with_noise
+from bayes_pmm.settings import as_key
 
 __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
 
@@ -36,7 +37,7 @@ def prior_predictive(
     dict
         ``model`` (the PMM alone), ``latent`` and ``predictive``: array (draws, N, Q), independent draws.
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     key_sites, key_noise = jax.random.split(key)
     sites = _prior_draws(posterior, key_sites, draws)
     outputs = outputs_at(posterior, sites, posterior.data.controls if controls is None else controls)

@@ -22,6 +22,7 @@ from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.predict import KINDS, Bands, bands
+from bayes_pmm.settings import as_key
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
@@ -182,7 +183,7 @@ class Comparison:
             For unknown or unusable weights, or bad controls.
         """
         w = self._weights(weights)
-        key = jax.random.key(key) if isinstance(key, int) else key
+        key = None if key is None else as_key(key)
         members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= NOTICEABLE]
         used, samples = [], {kind: [] for kind in KINDS}
         for i, (m, _) in enumerate(members):
@@ -283,7 +284,7 @@ def compare(
     """
     named = dict(fits) if isinstance(fits, Mapping) else _names(list(fits))
     _check_data(named)
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     k_bootstrap, *keys = jax.random.split(key, 1 + len(named))
     models = []
     for (name, fit), k in zip(named.items(), keys, strict=True):

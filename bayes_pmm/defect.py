@@ -19,6 +19,7 @@ import numpy as np
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.hull import distance_to_hull
+from bayes_pmm.settings import in_range, plain_numbers
 
 __all__ = ["Defect", "Growth", "distances"]
 
@@ -63,8 +64,9 @@ class Growth:
     prior: float = 0.05
 
     def __post_init__(self):
-        if min(self.power, self.length, self.prior) <= 0:
-            raise InputError("defect: power, length and prior must be positive")
+        plain_numbers(self)
+        if not in_range(self.power, self.length, self.prior):
+            raise InputError("defect: power, length and prior must be positive and finite")
 
     def covariance(self, data: Dataset, controls: np.ndarray, output: int) -> np.ndarray:
         """Covariance (N, N) of δ/(κ s) of one output at controls (N, p)."""
@@ -94,7 +96,8 @@ class Defect:
 
     def __post_init__(self):
         p = np.asarray(self.probabilities)
-        if len(p) != len(self.scales) or min(self.scales) < 0 or p.min() < 0 or not np.isclose(p.sum(), 1):
+        fits = len(p) == len(self.scales) and np.isclose(p.sum(), 1)
+        if not (fits and in_range(*self.scales, zero=True) and in_range(*p, zero=True)):
             raise InputError("defect: give non-negative scales, with one probability each that add up to 1")
 
     @property

@@ -12,6 +12,7 @@ from bayes_pmm.fit import Fit
 from bayes_pmm.inference import Method, method_by_name
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import as_key
 from bayes_pmm.validation import outer_rows, refit_without
 
 __all__ = ["learn_defect", "with_defect"]
@@ -55,7 +56,7 @@ def learn_defect(
     """
     growth = Growth() if growth is None else growth
     method = method_by_name(method) if isinstance(method, str) else method
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     data, spread = posterior.data, np.asarray(posterior.scaling.spread)
     residuals, covariances, kernels, failures = [], [], [], []
     for i, (name, rows) in enumerate(outer_rows(data, share)):

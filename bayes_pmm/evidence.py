@@ -28,6 +28,7 @@ from bayes_pmm.inference.importance import FlatPosterior, pareto_k
 from bayes_pmm.inference.mixture import SignedMixture, fit_mixture, image_signs
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import as_key
 
 __all__ = ["METHODS", "Evidence", "bridge", "importance", "log_evidence", "nested_log_evidence"]
 
@@ -155,7 +156,7 @@ def log_evidence(
     Gronau et al., J. Math. Psych. 81, 80 (2017).
     """
     posterior, draws = fit.posterior, fit.draws
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     if method not in METHODS:
         raise InputError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}")
     if posterior.prior.gauge == "none" and posterior.pmm.dim > 1:
@@ -222,7 +223,7 @@ def nested_log_evidence(
     BayesPMMError
         If the run does not end.
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     run = (settings or NestedSampling()).run(posterior, key)
     signs = image_signs(posterior)
     reasons = ()

@@ -22,6 +22,7 @@ from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, widened, with_noise
 from bayes_pmm.progress import on_terminal
+from bayes_pmm.settings import as_key
 
 __all__ = ["Fit", "fit", "load"]
 
@@ -200,7 +201,7 @@ class Fit:
         )
 
     def _key(self, key: jax.Array | None) -> jax.Array:
-        return jax.random.fold_in(self.key, 1) if key is None else key
+        return jax.random.fold_in(self.key, 1) if key is None else as_key(key)
 
 
 def fit(
@@ -250,8 +251,7 @@ def fit(
             " call jax.config.update('jax_enable_x64', True) before anything else",
             stacklevel=2,
         )
-    if isinstance(key, int):
-        key = jax.random.key(key)
+    key = as_key(key)
     if isinstance(method, str):
         method = method_by_name(method)
     if controls is not None:

@@ -25,6 +25,7 @@ from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
+from bayes_pmm.settings import as_key
 from bayes_pmm.validation import Refit, refit_without
 from bayes_pmm.widening import Widening
 
@@ -215,7 +216,7 @@ def loo(
                 how[i] = "moment matching"
     refits = []
     if refit is not None:
-        key = jax.random.key(key) if isinstance(key, int) else key
+        key = as_key(key)
         # The outermost rows count as outside once they are left out, but what is scored is the model's own density.
         bare = replace(fit.posterior, widening=Widening(0.0))
         for i in np.flatnonzero(~(k <= limit)):

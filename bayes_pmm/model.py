@@ -12,6 +12,7 @@ from bayes_pmm.basis import Affine, Basis
 from bayes_pmm.errors import InputError
 from bayes_pmm.hermitian import FIELDS
 from bayes_pmm.outputs import Output, as_outputs, minimum_dim, operators
+from bayes_pmm.settings import as_whole
 
 __all__ = ["PMM", "default_dim"]
 
@@ -56,8 +57,8 @@ class PMM:
     Raises
     ------
     InputError
-        If an expression does not parse, the dimension is smaller than the highest level asked for needs, or
-        the field is unknown.
+        If an expression does not parse or is given twice, the dimension is no whole number or smaller than the highest
+        level asked for needs, or the field is unknown.
     """
 
     outputs: tuple[Output, ...]
@@ -70,11 +71,16 @@ class PMM:
         if not outputs:
             raise InputError("no outputs: name at least one, for example 'E0'")
         object.__setattr__(self, "outputs", outputs)
+        if twice := [o for i, o in enumerate(outputs) if o in outputs[:i]]:
+            raise InputError(
+                f"output {twice[0]} is given twice; give it once, and repeated measurements of it as further rows"
+            )
         least = minimum_dim(outputs)
         if self.field not in FIELDS:
             raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")
         if self.dim is None:
             return
+        object.__setattr__(self, "dim", as_whole("dim", self.dim))
         if self.dim < least:
             raise InputError(
                 f"dim = {self.dim} has no such level: the outputs {', '.join(map(str, outputs))} need dim >= {least}"

@@ -9,6 +9,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import AffineTransform
 
 from bayes_pmm.errors import InputError
+from bayes_pmm.settings import in_range, plain_numbers
 
 __all__ = ["Noise"]
 
@@ -30,8 +31,9 @@ class Noise:
     floor_scale: float = 0.05
 
     def __post_init__(self):
-        if self.floor_scale <= 0:
-            raise InputError(f"noise: floor_scale = {self.floor_scale} must be positive")
+        plain_numbers(self)
+        if not in_range(self.floor_scale):
+            raise InputError(f"noise: floor_scale = {self.floor_scale} must be positive and finite")
 
     def sample_floor(self, unit, rounding=0.0) -> jnp.ndarray:
         """NumPyro site ``floor`` (Q,) in the user's units; zeros if there is none.

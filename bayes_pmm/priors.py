@@ -32,6 +32,7 @@ from numpyro.distributions import constraints
 
 from bayes_pmm import gauge, hermitian
 from bayes_pmm.errors import InputError
+from bayes_pmm.settings import in_range, plain_numbers
 
 __all__ = ["COUPLINGS", "GapEnsemble", "MatrixPrior", "Modulus", "Prior"]
 
@@ -93,8 +94,11 @@ class Prior:
     gauge: str = "reference"
 
     def __post_init__(self):
-        if min(self.scale_median, self.secondary_median, self.shift_sd, self.slab) <= 0:
-            raise InputError("prior: scale_median, secondary_median, shift_sd and slab must be positive")
+        plain_numbers(self)
+        if not in_range(self.scale_median, self.secondary_median, self.shift_sd, self.slab):
+            raise InputError(
+                "prior: scale_median, secondary_median, shift_sd and slab must be positive and finite"
+            )
         if self.terms_unit not in ("spread", "variation"):
             raise InputError(f"prior: terms_unit '{self.terms_unit}' is unknown; use 'spread' or 'variation'")
         if self.couplings not in COUPLINGS:
@@ -103,8 +107,10 @@ class Prior:
             )
         if self.centre not in CENTRES:
             raise InputError(f"prior: centre '{self.centre}' is unknown; use one of {', '.join(CENTRES)}")
-        if min(self.scale_spread, self.secondary_spread, self.growth) < 0:
-            raise InputError("prior: scale_spread, secondary_spread and growth must not be negative")
+        if not in_range(self.scale_spread, self.secondary_spread, self.growth, zero=True):
+            raise InputError(
+                "prior: scale_spread, secondary_spread and growth must not be negative, infinite or NaN"
+            )
         if self.gauge not in ("reference", "none"):
             raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
         if self.gauge == "none" and (self.growth > 0 or self.centre != "all"):

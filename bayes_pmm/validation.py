@@ -7,6 +7,7 @@ N(y; f_s(c), floor_s² + s_i²) with its own known error s_i.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import QUANTILES
+from bayes_pmm.settings import as_key
 
 __all__ = [
     "LeftOut",
@@ -253,7 +255,7 @@ def leave_future_out(
             f"share = {share}, steps = {steps}, end = '{end}': use a share between 0 and 1, at least one step, and"
             " both, upper or lower"
         )
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     plan, skipped = [], []
     for name, t in _directions(data, control, end, direction):
         used = set()
@@ -296,9 +298,9 @@ def k_fold(
     LeftOut
     """
     data = posterior.data
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     key, key_folds = jax.random.split(key)
-    if isinstance(folds, int):
+    if isinstance(folds, Integral):
         if not 2 <= folds <= data.n_rows:
             raise InputError(f"folds = {folds}: use 2 to the number of rows, {data.n_rows}")
         labels = np.asarray(jax.random.permutation(key_folds, np.arange(data.n_rows) % folds))

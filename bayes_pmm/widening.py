@@ -22,6 +22,7 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.defect import distances
 from bayes_pmm.errors import InputError
 from bayes_pmm.outputs import Output
+from bayes_pmm.settings import in_range, plain_numbers
 
 __all__ = ["Widening", "stretch"]
 
@@ -43,7 +44,8 @@ class Widening:
     most: float = 5.0
 
     def __post_init__(self):
-        if not (0 <= self.rate < np.inf and 0 <= self.most < np.inf):
+        plain_numbers(self)
+        if not in_range(self.rate, self.most, zero=True):
             raise InputError(
                 f"widening: rate = {self.rate} and most = {self.most} must be numbers that are not negative"
             )

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "bayes_pmm"
 # A module may import only modules of earlier entries. A package's own name stands for its __init__.py.
 ROOMS = (
     "errors",
+    "settings",
     "scores",
     "convergence",
     "hermitian",

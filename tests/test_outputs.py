@@ -113,6 +113,7 @@ def test_the_default_dimension_follows_the_number_of_data():
         ({"outputs": ["E0"], "field": "quaternion"}, "field 'quaternion' is unknown"),
         ({"outputs": ["E3"], "dim": 3}, "dim = 3 has no such level"),
         ({"outputs": ["E0", "nonsense"]}, "does not parse"),
+        ({"outputs": ["E0", "E1", "E0"]}, "output E0 is given twice"),
     ],
 )
 def test_a_bad_model_is_refused(arguments, message):

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayes_pmm.errors import InputError
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import as_whole, plain_numbers
 
 __all__ = ["Draws", "Method", "Progress", "at_least", "outputs_of", "silent"]
 
@@ -56,15 +57,16 @@ def outputs_of(posterior: Posterior) -> Callable[[Draws, np.ndarray], np.ndarray
 
 
 def at_least(settings: Any, **least: int) -> None:
-    """Check that numbers among a method's settings are large enough.
+    """Check that numbers among a method's settings are whole and large enough; NumPy's become Python's.
 
     Raises
     ------
     InputError
         For the first that is not.
     """
+    plain_numbers(settings)
     for name, smallest in least.items():
-        if getattr(settings, name) < smallest:
+        if as_whole(name, getattr(settings, name)) < smallest:
             raise InputError(f"{name} = {getattr(settings, name)} is too few; use at least {smallest}")
 
 

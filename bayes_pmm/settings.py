@@ -1,0 +1,66 @@
+"""What users give as settings: seeds, and numbers that may come from NumPy."""
+
+import dataclasses
+import math
+from numbers import Integral
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayes_pmm.errors import InputError
+
+__all__ = ["as_key", "as_whole", "in_range", "plain_numbers"]
+
+
+def as_key(key: Any) -> jax.Array:
+    """PRNG key of a seed, or the key itself.
+
+    Parameters
+    ----------
+    key : int or PRNG key
+        Whole numbers of NumPy too, and keys of the old kind (``jax.random.PRNGKey``).
+
+    Raises
+    ------
+    InputError
+        If it is neither, or the seed has more than 64 bits.
+    """
+    if isinstance(key, Integral):
+        if not -(2**63) <= key < 2**63:
+            raise InputError(f"seed {key} has more than 64 bits; use one from -2**63 to 2**63 - 1")
+        return jax.random.key(int(key))
+    if isinstance(key, jax.Array | np.ndarray):
+        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return key
+        if key.dtype == np.uint32 and key.shape == (2,):
+            return jax.random.wrap_key_data(key)
+    raise InputError(
+        f"key = {key!r} is neither a whole number nor one PRNG key; use for example 0 or jax.random.key(0)"
+    )
+
+
+def plain_numbers(settings: Any) -> None:
+    """Turn NumPy's numbers among a frozen dataclass's settings into Python's, which JSON and ``repr`` know."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, np.generic):
+            object.__setattr__(settings, field.name, value.item())
+
+
+def as_whole(name: str, value: Any) -> int:
+    """Whole number as an int.
+
+    Raises
+    ------
+    InputError
+        If it is not one; 4.0 is not either.
+    """
+    if not isinstance(value, Integral):
+        raise InputError(f"{name} = {value!r} is not a whole number; use for example {name}=4")
+    return int(value)
+
+
+def in_range(*numbers: float, zero: bool = False) -> bool:
+    """Whether all numbers are finite and positive, or with ``zero`` not negative; NaN is neither."""
+    return all(math.isfinite(x) and (x > 0 or (zero and x == 0)) for x in numbers)
