@@ -36,6 +36,8 @@ __all__ = ["main"]
 INTERRUPTED = 130
 RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated", "doubts")
 
+SEED = click.IntRange(-(2**63), 2**63 - 1)
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run the command line and exit with its code.
@@ -96,7 +98,13 @@ def cli(verbose: bool) -> None:
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to make; a new name if not given.")
-@click.option("--seed", default=0, show_default=True, help="Of the noise and of the sampler.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of the noise and of the sampler.",
+)
 def demo(out: Path | None, seed: int) -> int:
     """Fit an anharmonic oscillator on 0 <= g <= 1 and compare the bands beyond with the exact levels."""
     if out is None:
@@ -184,7 +192,7 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option(
     "--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out."
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
@@ -317,7 +325,7 @@ def zoo(task: str | None, family: str | None, out: Path | None) -> int:
     type=click.Choice([w.replace("_", "-") for w in WEIGHTS]),
     help="For --at; by default 'future' with --leave-future-out, else 'stacking'.",
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, seed) -> int:
     """Compare finished runs on the same data, and average their predictions."""
     if len(set(runs)) < len(runs):

@@ -266,6 +266,11 @@ BAD = {
     "expression": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=E1+E0"], "does not parse"),
     "amplitude": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=<0|A|1>"], "phase"),
     "column twice": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0,E0=E1"], "twice"),
+    "output twice": (
+        "c,T,U\n0,1,1\n1,2,2\n2,4,4\n", ["--controls", "c", "--outputs", "T=E0,U=E0"], "output E0 is given twice"),
+    "huge seed": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--seed", str(2**63)], "--seed"),
+    "floor is no number": (
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--floor", "nan"], "floor_scale"),
     "grid": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--at", "c=0..3"], "c=0..3"),
     "grid misses a control": (
         "c,d,E0\n0,1,1\n1,0,2\n2,4,4\n", ["--controls", "c,d", "--outputs", "E0", "--at", "c=0:3:4"], "d"),
