@@ -8,6 +8,8 @@ and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the 
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +48,8 @@ __all__ = [
 
 FORMAT = "bayes_pmm fit 1"
 PRIOR_DRAWS = 500
+TAKEN = ("chain", "draw", "obs_id", "pred_id", "output", "output_index", "y", "error", "latent")
+"""Names that a control may not have in the groups with cells; there it gets another."""
 
 
 def to_arviz(tree: xr.DataTree) -> Any:
@@ -98,8 +102,8 @@ def build_tree(
         "constant_data": xr.Dataset(
             {
                 **{
-                    f"c_{name}": ("obs_id", data.controls[rows, j])
-                    for j, name in enumerate(data.control_names)
+                    name: ("obs_id", data.controls[rows, j])
+                    for j, name in enumerate(_names_in_groups(data.control_names)[1])
                 },
                 "output_index": ("obs_id", cols),
                 "error": ("obs_id", data.errors[rows, cols]),
@@ -117,7 +121,11 @@ def build_tree(
             {"latent": flat["latent"], "y": flat["predictive"]}, new, chains, "pred_id"
         )
         groups["predictions_constant_data"] = xr.Dataset(
-            {f"c_{name}": ("pred_id", controls[r, j]) for j, name in enumerate(data.control_names)}, new
+            {
+                name: ("pred_id", controls[r, j])
+                for j, name in enumerate(_names_in_groups(data.control_names)[1])
+            },
+            new,
         )
     stamp = {
         "inference_library": "numpyro",
@@ -189,12 +197,12 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
     ----------
     tree : DataTree
     basis : Basis, optional
-        Needed where the fit had a user's own basis.
+        Needed where the fit had a user's own basis; it must have the same name and number of terms.
 
     Raises
     ------
     InputError
-        If the tree is damaged or the basis is missing.
+        If the tree is damaged, or the basis is missing or another one.
     """
     try:
         about = json.loads(tree.attrs["bayes_pmm"])
@@ -206,13 +214,9 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             tuple(map(str, training["control"].values)),
             tuple(map(str, training["output"].values)),
         )
-        if basis is None:
-            if about["basis_is_custom"]:
-                raise InputError(f"the fit has its own basis '{about['basis']}'; pass basis= when loading it")
-            basis = parse_basis(about["basis"])
         posterior = Posterior(
             data,
-            PMM(about["outputs"], about["dim"], basis, about["field"]),
+            PMM(about["outputs"], about["dim"], _basis(about, data.n_controls, basis), about["field"]),
             # What a file does not name did not exist when it was written.
             Prior(**{"terms_unit": "spread", "growth": 0.0, "centre": "all"} | about["prior"]),
             Noise(**about["noise"]),
@@ -239,6 +243,26 @@ def restore_defect(tree: xr.DataTree) -> Defect | None:
         return Defect(tuple(stored["scales"]), tuple(stored["probabilities"]), Growth(**stored["growth"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the stored fit is damaged ({error}); fit again") from error
+
+
+def _basis(about: dict, n_controls: int, given: Basis | None) -> Basis:
+    """Basis of a stored fit; a user's own must be given again, and is known by its name and number of terms."""
+    name, terms = about["basis"], len(about["scaling"]["term_reference"])
+    if given is None:
+        if about["basis_is_custom"]:
+            raise InputError(f"the fit has its own basis '{name}'; pass basis= when loading it")
+        return parse_basis(name)
+    if about["basis_is_custom"]:
+        # An object without a name is called by its address, which is another one now.
+        named = str(given) == name or " object at 0x" in name
+        same = isinstance(given, Basis) and named and given.n_terms(n_controls) == terms
+    else:
+        same = given == parse_basis(name)
+    if not same:
+        raise InputError(
+            f"the fit's basis is '{name}' with {terms} terms, and basis = '{given}' is another; pass that one"
+        )
+    return given
 
 
 def _description(
@@ -282,13 +306,27 @@ def _training(data: Dataset) -> xr.Dataset:
 def _cells(data: Dataset, controls: np.ndarray, rows: np.ndarray, cols: np.ndarray, dim: str) -> dict:
     """Coordinates of flat cells: index, controls, output's name."""
     coords: dict[str, Any] = {dim: np.arange(len(rows))}
-    for j, name in enumerate(data.control_names):
-        coords[name if name not in ("chain", "draw", dim, "output") else f"{name}_"] = (
-            dim,
-            controls[rows, j],
-        )
+    for j, name in enumerate(_names_in_groups(data.control_names)[0]):
+        coords[name] = (dim, controls[rows, j])
     coords["output"] = (dim, np.array(data.output_names)[cols])
     return coords
+
+
+def _names_in_groups(controls: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the coordinates and of the variables ``c_...`` that stand for controls, whose own ``training`` has.
+
+    All names of a group must differ, and to netCDF "/" and "." are places.
+    """
+    taken = set(TAKEN)
+
+    def free(name: str) -> str:
+        name = re.sub(r"/|^\.$", "_", name)
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    return [free(name) for name in controls], [free(f"c_{name}") for name in controls]
 
 
 def _on_cells(variables: dict, cells: dict, chains: dict, dim: str = "obs_id") -> xr.Dataset:
@@ -341,5 +379,5 @@ def prediction_controls(tree: xr.DataTree) -> np.ndarray | None:
         return None
     group = tree["predictions_constant_data"]
     n_outputs = tree["training"].sizes["output"]
-    names = tree["training"]["control"].values
-    return np.stack([group[f"c_{name}"].values[::n_outputs] for name in names], axis=1)
+    _, names = _names_in_groups([str(name) for name in tree["training"]["control"].values])
+    return np.stack([group[name].values[::n_outputs] for name in names], axis=1)

@@ -288,7 +288,7 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     Raises
     ------
     InputError
-        If the file is missing, truncated, damaged or foreign.
+        If the file is missing, truncated, damaged or foreign, or the basis is missing or another one.
     """
     path = Path(path)
     if path.is_dir():
