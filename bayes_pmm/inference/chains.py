@@ -20,13 +20,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError
-from bayes_pmm.inference.checkpoint import ChainFile, load_arrays, save_arrays
+from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays, save_arrays
 from bayes_pmm.inference.protocol import Progress
 
 __all__ = ["CHUNK", "Segment", "collect", "run_chains"]
 
 CHUNK = 50
-"""Draws between checkpoints and progress reports."""
+"""Draws between checkpoints and progress reports, at most."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,14 @@ class Segment:
     draws : int
     discard : int
         Draws at its beginning that leave no record.
+    chunk : int
+        Draws between checkpoints, where fewer than ``CHUNK`` are to be lost. It must follow from the settings alone:
+        what a method computes anew at the beginning of a chunk has other digits elsewhere.
     """
 
     draws: int
     discard: int = 0
+    chunk: int = CHUNK
 
 
 def collect(step: Callable, record: Callable, state: Any, count: jax.Array) -> tuple[Any, Any]:
@@ -126,11 +130,14 @@ def run_chains(
     chains, total = len(states), sum(s.draws for s in segments)
     files = [None if checkpoint is None else ChainFile(checkpoint, i) for i in range(chains)]
     at, records, before = [0] * chains, [[] for _ in range(chains)], [0.0] * chains
-    compiled, structure = _compiled(chunk, states[0], np.int32(0), shared, arrays)
+    compiled, record = _compiled(chunk, states[0], np.int32(0), shared, arrays)
     for i, file in enumerate(files):
         if file is not None and (previous := file.load(states[i])):
             states[i], at[i], leaves, before[i] = previous
-            records[i] = [jax.tree.unflatten(structure, leaves)] if leaves else []
+            if leaves:
+                drawn = {len(x) for x in leaves}
+                check_shapes(file.path, leaves, [(*drawn, *x.shape[1:]) for x in jax.tree.leaves(record)])
+                records[i] = [jax.tree.unflatten(jax.tree.structure(record), leaves)]
     began, lock, stop = time.perf_counter(), threading.Lock(), threading.Event()
 
     def chain(i: int, start: int, segment: Segment, shared: Any) -> None:
@@ -140,7 +147,7 @@ def run_chains(
         while at[i] < end and not stop.is_set():
             # A chunk never spans the end of the discarded draws, so that kept draws are whole chunks.
             border = start + segment.discard
-            count = min(CHUNK, (border if at[i] < border else end) - at[i])
+            count = min(CHUNK, segment.chunk, (border if at[i] < border else end) - at[i])
             states[i], kept = compiled(states[i], np.int32(count), shared, arrays)
             kept = jax.tree.map(lambda a, count=count: np.asarray(a[:count]), kept)
             if at[i] >= border:
@@ -180,7 +187,7 @@ def _chains_first(records: Any) -> Any:
 
 def _compiled(chunk: Callable, *args: Any) -> tuple[Callable, Any]:
     lowered = jax.jit(chunk).lower(*args)
-    return lowered.compile(), jax.tree.structure(lowered.out_info[1])
+    return lowered.compile(), lowered.out_info[1]
 
 
 def _met(meet, k, shared, records, checkpoint, ahead, segment):

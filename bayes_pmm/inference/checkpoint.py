@@ -1,18 +1,23 @@
 """Saved states of chains: one file a chain with the one before it, replaced atomically, plain arrays only."""
 
 import contextlib
+import json
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.errors import BayesPMMError, InputError
 
-__all__ = ["ChainFile", "load_arrays", "save_arrays"]
+__all__ = ["RUN", "ChainFile", "check_shapes", "claim", "has_draws", "load_arrays", "save_arrays"]
+
+RUN = "run.json"
+"""File in a checkpoint folder that says whose it is."""
 
 
 class ChainFile:
@@ -47,6 +52,50 @@ class ChainFile:
                 kept = [more[f"kept_{i}"] for i in range(sum(k.startswith("kept_") for k in more))]
                 return state, int(more["at"]), kept, float(more["seconds"])
         return None
+
+
+def has_draws(folder: Path) -> bool:
+    """Whether a folder has chains' files, in folders of its own too."""
+    return any(Path(folder).rglob("chain_*.npz"))
+
+
+def claim(folder: Path, about: dict[str, str]) -> None:
+    """Make sure that a folder's checkpoints are of one run: say so on the first use, and compare later.
+
+    Parameters
+    ----------
+    folder : Path
+    about : dict
+        Fingerprints of everything that the draws depend on, by what they are of.
+
+    Raises
+    ------
+    InputError
+        If it has draws of another run, or of a run that it does not name.
+    BayesPMMError
+        If the disk is full or the folder cannot be written.
+    """
+    path = folder / RUN
+    if has_draws(folder):
+        try:
+            before = dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                f"{folder}: has checkpoints, but {RUN}, which says of which run, is damaged or missing (older versions"
+                " wrote none); use another folder"
+            ) from None
+        if other := [name for name, value in about.items() if before.get(name) != value]:
+            raise InputError(
+                f"{folder}: has the checkpoints of a run with other {', '.join(other)}; give the same, or use another"
+                " folder"
+            )
+        return
+    # What another run left before it drew anything is of no use to anybody.
+    partial = path.with_suffix(".partial")
+    with _reported(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(about, indent=1), "utf-8")
+        os.replace(partial, path)
 
 
 def save_arrays(path: Path, tree: Any, more: dict | None = None, before: Path | None = None) -> None:
@@ -85,7 +134,13 @@ def save_arrays(path: Path, tree: Any, more: dict | None = None, before: Path | 
 
 
 def load_arrays(path: Path, like: Any) -> tuple[Any, dict] | None:
-    """Return the tree and the further arrays written by :func:`save_arrays`, or None if missing or damaged."""
+    """Return the tree and the further arrays written by :func:`save_arrays`, or None if missing or damaged.
+
+    Raises
+    ------
+    BayesPMMError
+        If the file is whole but its tree is not like this one.
+    """
     if not path.exists():
         return None
     try:
@@ -94,10 +149,26 @@ def load_arrays(path: Path, like: Any) -> tuple[Any, dict] | None:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError):
         return None
     leaves, structure = jax.tree.flatten(like)
-    if not {f"state_{i}" for i in range(len(leaves))} <= arrays.keys():
+    try:
+        stored = [arrays.pop(f"state_{i}") for i in range(sum(name.startswith("state_") for name in arrays))]
+    except KeyError:
         return None
-    stored = [arrays.pop(f"state_{i}") for i in range(len(leaves))]
+    check_shapes(path, stored, [_plain(leaf).shape for leaf in leaves])
     return structure.unflatten([_like(x, leaf) for x, leaf in zip(stored, leaves, strict=True)]), arrays
+
+
+def check_shapes(path: Path, stored: Sequence[np.ndarray], shapes: Sequence[tuple]) -> None:
+    """Make sure that a file's arrays have the shapes that they have in this run.
+
+    Raises
+    ------
+    BayesPMMError
+        If they have not.
+    """
+    if [x.shape for x in stored] != [tuple(shape) for shape in shapes]:
+        raise BayesPMMError(
+            f"{path}: is a checkpoint of another model, method or version; use another folder"
+        )
 
 
 @contextlib.contextmanager

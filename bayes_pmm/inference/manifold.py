@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference.chains import Segment, collect, run_chains
+from bayes_pmm.inference.chains import CHUNK, Segment, collect, run_chains
 from bayes_pmm.inference.constrained import Info, sweep
 from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
@@ -25,6 +25,9 @@ WINDOWS = (0.1, 0.2, 0.3, 0.4)
 
 FIRST_STEP, FIRST_STEPS = 0.05, 8
 FEWEST_STEPS, MOST_STEPS = 4, 64
+
+FEW_DATA, FEWEST_DRAWS = 50, 5
+"""Data above which a transition's cost grows like their cube, and the fewest draws between checkpoints."""
 
 SMALL = 0.25
 """Share of the draws that end with small steps; see :func:`~bayes_pmm.inference.constrained.sweep`."""
@@ -157,7 +160,11 @@ class Manifold:
             )
 
         lengths = np.diff(np.round(np.cumsum((0.0, *WINDOWS)) * self.warmup).astype(int))
-        segments = [*(Segment(int(n)) for n in lengths), Segment(self.draws)]
+        data = lifted.posterior.data.n_observed
+        segments = [
+            *(Segment(int(n), chunk=_chunk(data, 1)) for n in lengths),
+            Segment(self.draws, chunk=_chunk(data, self.thin)),
+        ]
         shared = _Shared(
             jnp.asarray(L),
             jnp.asarray(np.log(FIRST_STEP)),
@@ -240,6 +247,11 @@ class _At(NamedTuple):
     point: Any
     averaging: Averaging
     info: Info
+
+
+def _chunk(data: int, thin: int) -> int:
+    """Draws between checkpoints: as many as take the time of ``CHUNK`` draws of few data without thinning."""
+    return max(FEWEST_DRAWS, int(CHUNK / (thin * max(1.0, data / FEW_DATA) ** 3)))
 
 
 def _no_info() -> Info:
