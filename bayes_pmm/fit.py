@@ -1,6 +1,8 @@
 """Fit a posterior: draws, diagnostics, bands, saving and loading."""
 
+import hashlib
 import logging
+import re
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +19,7 @@ from bayes_pmm.diagnostics import Diagnosis, diagnose
 from bayes_pmm.doubts import bend, find_doubts, strengths
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
+from bayes_pmm.inference.checkpoint import claim
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
@@ -227,7 +230,7 @@ def fit(
     progress : callable, optional
         A bar on a terminal if not given.
     checkpoint : path, optional
-        Folder that an interrupted run resumes from.
+        Folder that an interrupted run resumes from, by the same data, model, method and key only.
 
     Returns
     -------
@@ -236,7 +239,7 @@ def fit(
     Raises
     ------
     InputError
-        If the method is unknown or the controls are bad.
+        If the method is unknown, the controls are bad, or ``checkpoint`` has draws of another run.
     BayesPMMError
         If no start fits the data.
 
@@ -256,12 +259,13 @@ def fit(
         method = method_by_name(method)
     if controls is not None:
         controls = check_controls(posterior, controls)
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint)
+        claim(checkpoint, _fingerprints(posterior, method, key))
     key_run, key_fit = jax.random.split(key)
     logger.info("drawing with %r from %r", method, posterior.pmm)
     with on_terminal(progress) as report:
-        draws = method.run(
-            posterior, key_run, progress=report, checkpoint=None if checkpoint is None else Path(checkpoint)
-        )
+        draws = method.run(posterior, key_run, progress=report, checkpoint=checkpoint)
     outputs = outputs_at(posterior, draws, posterior.data.controls)
     if controls is not None:
         outputs = np.concatenate([outputs, outputs_at(posterior, draws, controls)], axis=2)
@@ -273,6 +277,31 @@ def fit(
     if diagnosis.status != "ok":
         logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))
     return Fit(posterior, draws, diagnosis, key_fit, controls)
+
+
+def _fingerprints(posterior: Posterior, method: Method, key: jax.Array) -> dict[str, str]:
+    """Everything that the draws depend on, by what it is of."""
+    data, pmm, basis = posterior.data, posterior.pmm, posterior.pmm.basis
+    terms = posterior.scaling.coefficients(basis, data.controls)
+    # Computed numbers may differ in their last digits on another machine.
+    rounded = lambda x: [f"{v:.9g}" for v in np.ravel(x)]  # noqa: E731
+    whole = {
+        "data": (data.control_names, data.output_names, *(a.tolist() for a in posterior.training)),
+        "units": {k: rounded(v) for k, v in posterior.scaling.to_dict().items()},
+        "outputs": [str(o) for o in pmm.outputs],
+        "dim": pmm.dim,
+        "field": pmm.field,
+        # A user's own basis may have the same name and other terms.
+        "basis": (str(basis), rounded(terms)),
+        "prior": posterior.prior,
+        "noise": posterior.noise,
+        "method": method,
+        "key": (str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()),
+        "precision": bool(jax.config.jax_enable_x64),
+    }
+    # Of objects without a representation of their own Python shows the address, which says nothing.
+    text = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(value)) for name, value in whole.items()}
+    return {name: hashlib.sha256(value.encode()).hexdigest() for name, value in text.items()}
 
 
 def load(path: str | Path, basis: Basis | None = None) -> Fit:

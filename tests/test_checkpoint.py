@@ -3,17 +3,20 @@
 import errno
 import os
 import zipfile
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
 import pytest
+from line import Exact, line
 
-from bayes_pmm.errors import BayesPMMError
+import bayes_pmm as bp
+from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import chains
-from bayes_pmm.inference.checkpoint import ChainFile
-from bayes_pmm.inference.manifold import Manifold
+from bayes_pmm.inference.checkpoint import ChainFile, save_arrays
+from bayes_pmm.inference.manifold import Manifold, _chunk
 from bayes_pmm.inference.nuts import NUTS
+from bayes_pmm.inference.protocol import silent
 from bayes_pmm.inference.start import Starts
 from bayes_pmm.model import PMM
 from bayes_pmm.posterior import Posterior
@@ -254,3 +257,124 @@ def test_unwritable_folder_is_said(tmp_path):
         BayesPMMError, match=r"chain_0\.npz: checkpoint not written \(.+\); .*mend that and resume"
     ):
         ChainFile(tmp_path / "taken", 0).save({"x": np.zeros(1)}, 1, [], 0.0)
+
+
+def test_costly_draws_are_saved_more_often():
+    assert _chunk(data=20, thin=1) == _chunk(data=50, thin=1) == 50
+    assert _chunk(data=20, thin=4) == 12
+    assert _chunk(data=100, thin=1) == 6
+    assert _chunk(data=300, thin=8) == 5
+
+
+def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path):
+    thinned = replace(METHODS["manifold"], thin=10, draws=15)
+    seen = []
+    whole = thinned.run(posterior, KEY, progress=lambda *report: seen.append(report))
+    assert len([r for r in seen if r[0] == "sampling"]) == 2 * (4 + 3)
+    interrupt(thinned, posterior, tmp_path, 2 * 4 + 2)
+    drawn = drawn_so_far(tmp_path)
+    assert thinned.warmup < max(drawn)
+    assert min(drawn) < 40
+    assert_same(thinned.run(posterior, KEY, checkpoint=tmp_path), whole)
+
+
+def test_a_file_of_other_shapes_is_said_to_be_foreign(tmp_path):
+    file = ChainFile(tmp_path, 0)
+    state = {"x": np.arange(3.0), "key": jax.random.key(1)}
+    file.save(state, 10, [(np.zeros((10, 2)),)], 1.0)
+    for other in ({**state, "x": np.zeros(4)}, {"x": state["x"]}, {**state, "z": np.zeros(2)}):
+        with pytest.raises(BayesPMMError, match=r"chain_0\.npz: is a checkpoint of another model"):
+            file.load(other)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda x: x[:-1], lambda x: [*x[:-1], x[-1][:, None]], lambda x: [x[0][:3], *x[1:]]]
+)
+def test_records_of_other_shapes_are_said_to_be_foreign(wrong, tmp_path):
+    def run(draws):
+        step = lambda x: x + 1.0  # noqa: E731
+        chunk = lambda x, count, *_: chains.collect(step, lambda x: (x, 2 * x), x, count)  # noqa: E731
+        return chains.run_chains(
+            [chains.Segment(draws)], [np.zeros(2)], (), chunk, (), progress=silent, checkpoint=tmp_path
+        )
+
+    run(12)
+    path = tmp_path / "chain_0.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    kept = wrong([arrays.pop("kept_0"), arrays.pop("kept_1")])
+    np.savez(path, **arrays, **{f"kept_{i}": x for i, x in enumerate(kept)})
+    with pytest.raises(BayesPMMError, match="is a checkpoint of another model"):
+        run(20)
+
+
+@dataclass(frozen=True)
+class Saving(Exact):
+    """Leaves a file of a chain, as samplers do, and counts its runs."""
+
+    nothing: bool = False
+    runs: list = field(default_factory=list, repr=False)
+
+    def run(self, posterior, key, *, progress=silent, checkpoint=None):  # noqa: ARG002
+        self.runs.append(key)
+        if not self.nothing:
+            save_arrays(checkpoint / "manifold" / "chain_0.npz", {"x": np.zeros(1)})
+        return super().run(posterior, key)
+
+
+def test_a_folder_serves_one_run_only(tmp_path):
+    posterior, method = line(), Saving(20)
+    names = ("scale_median", "shift_sd")
+    first = bp.fit(posterior, method, key=0, checkpoint=tmp_path)
+    again = bp.fit(line(), Saving(20), key=np.int64(0), checkpoint=tmp_path)
+    assert_same(first.draws, again.draws)
+    before = {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    prior = {n: 1.5 * getattr(posterior.prior, n) for n in names}
+    basis = bp.Custom(lambda c: np.concatenate([c**0, c], axis=1), name="affine")
+    for other, settings, what in (
+        (line(outlier=1.0), {}, "data"),
+        (replace(posterior, prior=replace(posterior.prior, **prior)), {}, "prior"),
+        (replace(posterior, noise=bp.Noise()), {}, "noise"),
+        (replace(posterior, pmm=bp.PMM(["E0"], dim=2)), {}, "dim"),
+        (replace(posterior, pmm=bp.PMM(["E0"], dim=1, field="complex")), {}, "field"),
+        (replace(posterior, pmm=bp.PMM(["E0"], dim=1, basis=basis)), {}, "basis"),
+        (replace(posterior, scaling=replace(posterior.scaling, shift=(9.0,))), {}, "units"),
+        (posterior, {"method": Saving(21)}, "method"),
+        (posterior, {"key": 1}, "key"),
+    ):
+        counting = settings.pop("method", Saving(20))
+        with pytest.raises(
+            InputError, match=rf"checkpoints of a run with other .*{what}.*use another folder"
+        ) as e:
+            bp.fit(other, counting, **{"key": 0, "checkpoint": tmp_path} | settings)
+        assert "\n" not in str(e.value)
+        assert not counting.runs
+    assert before == {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_precision_counts(tmp_path):
+    bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    posterior = line()
+    with (
+        jax.enable_x64(False),
+        pytest.warns(UserWarning, match="float32"),
+        pytest.raises(InputError, match=r"other .*precision"),
+    ):
+        bp.fit(posterior, Saving(20), key=0, checkpoint=tmp_path)
+
+
+def test_a_folder_without_draws_may_be_used_by_another_run(tmp_path):
+    bp.fit(line(), Saving(20, nothing=True), key=0, checkpoint=tmp_path)
+    bp.fit(line(), Saving(20), key=1, checkpoint=tmp_path)
+    with pytest.raises(InputError, match="other key"):
+        bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), truncate, empty, lambda path: path.write_text("[1]")]
+)
+def test_draws_of_nobody_are_refused(tmp_path, damage):
+    bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    damage(tmp_path / "run.json")
+    with pytest.raises(InputError, match=r"run\.json, which says of which run, is damaged or missing"):
+        bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
