@@ -26,7 +26,7 @@ from bayes_pmm.convergence import import_arviz
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Defect, Growth
 from bayes_pmm.diagnostics import Diagnosis
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import InputError, not_written
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
@@ -48,6 +48,8 @@ __all__ = [
 
 FORMAT = "bayes_pmm fit 1"
 PRIOR_DRAWS = 500
+METADATA = 200_000
+"""About the bytes of a stored fit beside its arrays."""
 TAKEN = ("chain", "draw", "obs_id", "pred_id", "output", "output_index", "y", "error", "latent")
 """Names that a control may not have in the groups with cells; there it gets another."""
 
@@ -150,19 +152,21 @@ def write_tree(tree: xr.DataTree, path: str | Path) -> None:
     ------
     InputError
         If the file exists or cannot be written.
+    BayesPMMError
+        If the disk is full.
     """
     path = Path(path)
     if path.exists():
         raise InputError(f"{path}: exists already; choose another name or move it away")
     partial = path.with_name(path.name + ".partial")
     try:
+        # On a full disk HDF5 goes on complaining on standard error until the process ends: find out before.
+        partial.write_bytes(bytes(tree.nbytes + METADATA))
         tree.to_netcdf(partial, engine="h5netcdf")
         os.replace(partial, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, also when it closes the file
         partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another place"
-        ) from None
+        raise not_written(path, error) from error
 
 
 def read_tree(path: str | Path) -> xr.DataTree:

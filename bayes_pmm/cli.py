@@ -15,7 +15,7 @@ from bayes_pmm import problems
 from bayes_pmm.basis import parse_basis
 from bayes_pmm.compare import WEIGHTS
 from bayes_pmm.compare import compare as compare_fits
-from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError
 from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
 from bayes_pmm.hermitian import FIELDS
@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = next((a for a in given if not str(a).startswith("-")), None)
+    goes_on = "the same command with --resume goes on from the last checkpoint"
     try:
         return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
@@ -60,11 +61,12 @@ def _run(arguments: list[str] | None) -> int:
         return _complain(f"{error.format_message()}{help_hint}", 2)
     except InputError as error:
         return _complain(str(error), 2)
+    except UnfinishedError as error:
+        return _complain(f"{error}" + (f"; {goes_on}" if command == "fit" else ""), 1)
     except BayesPMMError as error:
         return _complain(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
-        hint = "; the same command with --resume goes on from the last checkpoint" if command == "fit" else ""
-        return _complain(f"interrupted{hint}", INTERRUPTED)
+        return _complain("interrupted" + (f"; {goes_on}" if command == "fit" else ""), INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (for example `| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import InputError, not_written
 from bayes_pmm.fit import Fit
 from bayes_pmm.plotting import plot_bands, plot_chains, plot_residuals
 from bayes_pmm.predict import Bands
@@ -84,6 +84,8 @@ def write_new(path: Path, content: str | bytes) -> None:
     ------
     InputError
         If it exists or cannot be written.
+    BayesPMMError
+        If the disk is full.
     """
     if path.exists():
         raise InputError(f"{path}: exists already; choose another name or move it away")
@@ -93,7 +95,7 @@ def write_new(path: Path, content: str | bytes) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise not_written(path, error) from error
 
 
 def png_bytes(figure: Figure) -> bytes:

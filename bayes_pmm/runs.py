@@ -1,14 +1,17 @@
 """A run's folder: made once, never overwritten, resumable until it is finished.
 
-``options.json`` and ``checkpoint/`` are there while it runs; ``posterior.nc``, ``bands.csv``, ``bands.png``,
-``report.html`` and last ``summary.json`` when it is done.
+``options.json``, ``checkpoint/`` and ``run.lock`` are there while it runs; ``posterior.nc``, ``bands.csv``,
+``bands.png``, ``report.html`` and last ``summary.json`` when it is done.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import socket
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -16,8 +19,9 @@ import numpy as np
 
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect_learning import learn_defect, with_defect
-from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full, not_written
 from bayes_pmm.fit import Fit, fit
+from bayes_pmm.inference.checkpoint import RUN
 from bayes_pmm.inference.protocol import Method
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
@@ -25,6 +29,9 @@ from bayes_pmm.predict import Bands
 from bayes_pmm.report import png_bytes, render_report, summary, write_new
 
 __all__ = ["check_folder", "digest", "execute", "finished_summary", "read_rest"]
+
+LOCK = "run.lock"
+"""File in a run's folder that names the process at work on it."""
 
 
 def digest(data: Dataset, controls: np.ndarray | None) -> str:
@@ -70,7 +77,7 @@ def check_folder(folder: Path, options: dict, resume: bool | None) -> bool:
         raise InputError(f"{folder}: is not a folder; choose another name")
     stored = folder / "options.json"
     if not stored.is_file():
-        if any(folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             raise InputError(f"{folder}: is not a run of this program; choose another name")
         return False
     try:
@@ -104,24 +111,46 @@ def execute(
     Raises
     ------
     InputError
-        If the folder cannot be made or written.
+        If the folder cannot be made, or another process is at work in it.
+    UnfinishedError
+        If the results cannot be written; a resumed run then only writes them.
     BayesPMMError
         If the fit cannot be started.
     """
+    new = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "checkpoint").mkdir(exist_ok=True)
-        if not (folder / "options.json").exists():
-            stored = {"options": options, "rest": None if rest is None else rest.tolist()}
-            write_new(folder / "options.json", json.dumps(stored, indent=1))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_made(folder, error) from None
+        with _locked(folder):
+            return _execute(posterior, method, seed, folder, options, controls, rest, exact, defect)
+    finally:
+        if new:
+            # It stays unless it is empty, that is unless nothing was drawn.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _execute(posterior, method, seed, folder, options, controls, rest, exact, defect):
+    stored, checkpoint = folder / "options.json", folder / "checkpoint"
+    new = not stored.exists()
+    try:
+        if new:
+            content = {"options": options, "rest": None if rest is None else rest.tolist()}
+            write_new(stored, json.dumps(content, indent=1))
+        checkpoint.mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another place") from None
+        raise _not_made(folder, error) from None
     try:
-        done = fit(posterior, method, key=seed, controls=controls, checkpoint=folder / "checkpoint")
+        done = fit(posterior, method, key=seed, controls=controls, checkpoint=checkpoint)
     except BayesPMMError:
-        if not any((folder / "checkpoint").iterdir()):
-            # Nothing was drawn: leave no empty run behind.
-            shutil.rmtree(folder)
+        if new and {path.name for path in checkpoint.iterdir()} <= {RUN}:
+            # Nothing was drawn: leave no empty run behind, and all that is not ours.
+            for path in (checkpoint / RUN, stored):
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                checkpoint.rmdir()
         raise
     if defect:
         try:
@@ -132,18 +161,81 @@ def execute(
         else:
             done = with_defect(done, learned)
     bands = None if controls is None else done.predict(controls)
-    # What a run that was killed while writing had already written is the same and is made again.
-    for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):
-        (folder / name).unlink(missing_ok=True)
-    done.save(folder / "posterior.nc")
-    if bands is not None:
-        bands.to_csv(folder / "bands.csv")
     shown = bands if bands is not None else done.predict(posterior.data.controls)
-    write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
-    write_new(folder / "report.html", render_report(done, shown, exact))
-    write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")
-    shutil.rmtree(folder / "checkpoint")
+    try:
+        # What a run that was killed while writing had already written is the same and is made again.
+        for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):
+            (folder / name).unlink(missing_ok=True)
+        done.save(folder / "posterior.nc")
+        if bands is not None:
+            bands.to_csv(folder / "bands.csv")
+        write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
+        write_new(folder / "report.html", render_report(done, shown, exact))
+        write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")
+    except (BayesPMMError, OSError) as error:
+        reason = f"{folder}: not finished, because the disk is full" if disk_is_full(error) else str(error)
+        raise UnfinishedError(f"{reason}; mend that; the checkpoints are kept") from error
+    shutil.rmtree(checkpoint)
     return done, bands
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder.
+
+    The lock of a process that is gone (killed, say) counts for nothing, as far as that can be told.
+    """
+    path = folder / LOCK
+    mine = {"pid": os.getpid(), "host": socket.gethostname()}
+    if path.exists() and _is_stale(path, mine):
+        path.unlink(missing_ok=True)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(json.dumps(mine))
+    except FileExistsError:
+        owner = _owner(path)
+        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+        raise InputError(
+            f"{folder}: {who} is at work on this run; wait for it or end it (if there is none, remove {path})"
+        ) from None
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise not_written(path, error) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _owner(path: Path) -> dict | None:
+    try:
+        owner = json.loads(path.read_text("utf-8"))
+        return {"pid": int(owner["pid"]), "host": str(owner["host"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_stale(path: Path, mine: dict) -> bool:
+    """Whether the process that made a lock is certainly gone."""
+    owner = _owner(path)
+    # Elsewhere than on POSIX, signal 0 is no question.
+    if owner is None or owner["host"] != mine["host"] or os.name != "posix":
+        return False
+    if owner["pid"] == mine["pid"]:
+        return True  # of a container that was started again
+    try:
+        os.kill(owner["pid"], 0)
+        # A killed process that its parent has not yet asked for has a number still.
+        return Path(f"/proc/{owner['pid']}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+
+
+def _not_made(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder}: cannot be made ({error.strerror}); choose another place")
 
 
 def read_rest(folder: Path) -> np.ndarray | None:

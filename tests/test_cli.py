@@ -13,7 +13,7 @@ import pytest
 
 from bayes_pmm import cli, problems, runs
 from bayes_pmm.doubts import DOUBTS
-from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.errors import BayesPMMError, UnfinishedError
 from bayes_pmm.fit import load
 
 QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
@@ -145,6 +145,19 @@ def test_only_fit_speaks_of_resume(tmp_path, capsys, monkeypatch):
     code, _, err = run(capsys, "demo", "--out", tmp_path)
     assert code == 2
     assert "exists already; choose another name\n" in err
+
+
+def test_results_that_could_not_be_written_speak_of_resume(levels, tmp_path, capsys, monkeypatch):
+    def unwritten(*arguments, **options):  # noqa: ARG001
+        raise UnfinishedError("run: the disk is full")
+
+    monkeypatch.setattr(cli, "execute", unwritten)
+    code, _, err = run(capsys, "fit", levels, "--controls", "c", "--outputs", "E0", "--out", tmp_path / "new")
+    assert code == 1
+    assert "disk is full; the same command with --resume goes on" in err
+    code, _, err = run(capsys, "demo", "--out", tmp_path / "new")
+    assert code == 1
+    assert "resume" not in err
 
 
 def test_summary_has_the_keys(finished):

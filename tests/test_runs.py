@@ -1,0 +1,202 @@
+"""A run's folder: what a failed run leaves, who is at work in it, and disks that are full."""
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from line import Exact, line
+
+from bayes_pmm import runs
+from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
+from bayes_pmm.fit import load
+from bayes_pmm.inference.checkpoint import save_arrays
+from bayes_pmm.inference.protocol import silent
+from bayes_pmm.predict import Bands
+
+OPTIONS = {"data": "none"}
+
+
+@dataclass(frozen=True)
+class Failing(Exact):
+    """Fails, after a first checkpoint or before."""
+
+    drawn: bool = False
+    error: type = BayesPMMError
+
+    def run(self, posterior, key, *, progress=silent, checkpoint=None):  # noqa: ARG002
+        if self.drawn:
+            save_arrays(checkpoint / "chain_0.npz", {"x": np.zeros(1)})
+        raise self.error("no start fits the data")
+
+
+def execute(folder, method=None):
+    return runs.execute(
+        line(), Exact(30) if method is None else method, 0, folder, OPTIONS, np.array([[1.0]])
+    )
+
+
+def fails(folder, error=BayesPMMError, match="no start fits", **settings):
+    with pytest.raises(error, match=match):
+        execute(folder, Failing(error=error, **settings))
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class TestAFailedRun:
+    def test_leaves_nothing_if_nothing_was_drawn(self, tmp_path):
+        fails(tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_leaves_a_folder_that_was_there(self, tmp_path):
+        fails(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_leaves_its_checkpoints(self, tmp_path):
+        fails(tmp_path / "run", drawn=True)
+        assert {p.name for p in (tmp_path / "run").iterdir()} == {"options.json", "checkpoint"}
+        assert (tmp_path / "run" / "checkpoint" / "chain_0.npz").exists()
+
+    def test_leaves_the_users_files(self, tmp_path):
+        folder = tmp_path / "run"
+        fails(folder, KeyboardInterrupt)
+        (folder / "notes.txt").write_text("mine")
+        (folder / "checkpoint" / "more.txt").write_text("mine too")
+        before = content(folder)
+        assert {"options.json", "notes.txt"} <= before.keys()
+        fails(folder)
+        assert content(folder).keys() == before.keys()
+
+    def test_leaves_files_that_came_meanwhile(self, tmp_path):
+        class Meddling(Failing):
+            def run(self, posterior, key, *, progress=silent, checkpoint=None):  # noqa: ARG002
+                (checkpoint.parent / "notes.txt").write_text("mine")
+                raise BayesPMMError("no start fits the data")
+
+        with pytest.raises(BayesPMMError, match="no start fits"):
+            execute(tmp_path / "run", Meddling())
+        assert content(tmp_path / "run") == {"notes.txt": b"mine"}
+
+
+def lock(folder, pid, host=None):
+    folder.mkdir(exist_ok=True)
+    text = json.dumps({"pid": pid, "host": socket.gethostname() if host is None else host})
+    (folder / runs.LOCK).write_text(text)
+
+
+class TestTheLock:
+    def test_names_the_process_while_it_runs_and_is_gone_afterwards(self, tmp_path):
+        seen = []
+
+        class Looking(Failing):
+            def run(self, posterior, key, *, progress=silent, checkpoint=None):  # noqa: ARG002
+                seen.append(json.loads((checkpoint.parent / runs.LOCK).read_text()))
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            execute(tmp_path / "run", Looking())
+        assert seen == [{"pid": os.getpid(), "host": socket.gethostname()}]
+        assert not (tmp_path / "run" / runs.LOCK).exists()
+
+    @pytest.mark.parametrize("host", [None, "elsewhere"])
+    def test_of_another_process_is_respected(self, tmp_path, host):
+        lock(tmp_path / "run", os.getppid(), host)
+        before = content(tmp_path / "run")
+        with pytest.raises(InputError, match=f"process {os.getppid()} on .* is at work on this run") as error:
+            execute(tmp_path / "run")
+        assert "\n" not in str(error.value)
+        assert content(tmp_path / "run") == before
+
+    def test_that_cannot_be_read_is_respected(self, tmp_path):
+        (tmp_path / runs.LOCK).write_text("")
+        with pytest.raises(InputError, match=r"another process is at work .* remove .*run\.lock"):
+            execute(tmp_path)
+
+    @pytest.mark.skipif(os.name != "posix", reason="whether a process is gone can be told on POSIX only")
+    @pytest.mark.parametrize("reaped", [True, False])
+    def test_of_a_killed_process_is_taken_over(self, tmp_path, reaped):
+        if not (reaped or Path("/proc").is_dir()):
+            pytest.skip("whether a process is dead but not reaped can be told from /proc only")
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+        lock(tmp_path, process.pid)
+        with pytest.raises(InputError, match=f"process {process.pid} on"):
+            execute(tmp_path, Failing())
+        process.kill()
+        if reaped:
+            process.wait()
+        else:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        fails(tmp_path)
+        assert not (tmp_path / runs.LOCK).exists()
+        process.wait()
+
+    def test_of_ones_own_number_is_left_from_before(self, tmp_path):
+        lock(tmp_path, os.getpid())
+        fails(tmp_path)
+
+    def test_left_alone_in_a_folder_does_not_hinder_a_resumed_run(self, tmp_path):
+        lock(tmp_path, os.getpid())
+        assert runs.check_folder(tmp_path, OPTIONS, resume=True) is False
+
+
+def full(*arguments, **options):  # noqa: ARG001
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def full_at_close(tree, path, **options):  # noqa: ARG001
+    Path(path).write_bytes(b"half")
+    try:
+        full()
+    except OSError:
+        raise RuntimeError(
+            "Can't decrement id ref count (file write failed: time = Mon\n, file descriptor = 3, errno = 28, error"
+            " message = 'No space left on device')"
+        ) from None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "writer"),
+    [
+        (xr.DataTree, "to_netcdf", full_at_close),
+        (Bands, "to_csv", full),
+        (Path, "write_bytes", full),
+    ],
+)
+def test_full_disk_at_the_end_is_said_and_a_resumed_run_finishes(kind, name, writer, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        if kind is Path:  # pictures and pages, not the options
+            patch.setattr(runs, "png_bytes", lambda figure: patch.setattr(kind, name, writer) or b"")  # noqa: ARG005
+        else:
+            patch.setattr(kind, name, writer)
+        with pytest.raises(UnfinishedError, match=r"because the disk is full; .* the checkpoints are kept"):
+            execute(folder)
+    assert (folder / "checkpoint" / "run.json").exists()
+    assert not list(folder.rglob("*.partial"))
+    assert not (folder / "summary.json").exists()
+    assert runs.check_folder(folder, OPTIONS, resume=True) is False
+    execute(folder)
+    assert {p.name for p in folder.iterdir()} == {
+        "options.json", "posterior.nc", "bands.csv", "bands.png", "report.html", "summary.json",
+    }  # fmt: skip
+    assert load(folder).controls.tolist() == [[1.0]]
+
+
+def test_a_full_disk_is_known_by_number_and_by_text():
+    assert disk_is_full(OSError(errno.ENOSPC, "x"))
+    assert disk_is_full(RuntimeError("(file write failed, errno = 28, error message = 'y')"))
+    assert not disk_is_full(OSError(errno.EACCES, "x"))
+    assert not disk_is_full(RuntimeError("errno = 281,"))
+    assert not disk_is_full(None)
+    behind = InputError("cannot be written")
+    behind.__context__ = OSError(errno.EDQUOT, "x")  # as `from None` leaves it
+    assert disk_is_full(behind)
