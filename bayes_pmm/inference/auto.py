@@ -97,8 +97,9 @@ class Auto:
             try:
                 draws = method.run(posterior, k, progress=progress, checkpoint=folder)
             except BayesPMMError as error:
-                if checkpoint is not None and isinstance(error.__cause__, OSError):
-                    raise  # a full disk is no sampler's fault
+                # A full disk or a foreign checkpoint is no sampler's fault.
+                if isinstance(error, InputError) or isinstance(error.__cause__, OSError):
+                    raise
                 attempts.append(_Attempt(error=error))
             else:
                 attempts.append(_Attempt(draws, *_convergence(posterior, draws)))

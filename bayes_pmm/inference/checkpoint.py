@@ -162,11 +162,11 @@ def check_shapes(path: Path, stored: Sequence[np.ndarray], shapes: Sequence[tupl
 
     Raises
     ------
-    BayesPMMError
+    InputError
         If they have not.
     """
     if [x.shape for x in stored] != [tuple(shape) for shape in shapes]:
-        raise BayesPMMError(
+        raise InputError(
             f"{path}: is a checkpoint of another model, method or version; use another folder"
         )
 
