@@ -222,7 +222,7 @@ def fit(
     ----------
     posterior : Posterior
     method : Method or {"auto", "nuts", "manifold", "variational", "laplace", "smc"}
-        Default settings for a name. ``auto`` looks at noise and size, and says why it chose.
+        Default settings for a name. ``auto`` chooses, goes on where draws do not suffice, and says why.
     key : PRNG key or int
         All randomness follows from it.
     controls : array (P, p), optional

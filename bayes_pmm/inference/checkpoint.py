@@ -166,9 +166,7 @@ def check_shapes(path: Path, stored: Sequence[np.ndarray], shapes: Sequence[tupl
         If they have not.
     """
     if [x.shape for x in stored] != [tuple(shape) for shape in shapes]:
-        raise InputError(
-            f"{path}: is a checkpoint of another model, method or version; use another folder"
-        )
+        raise InputError(f"{path}: is a checkpoint of another model, method or version; use another folder")
 
 
 @contextlib.contextmanager

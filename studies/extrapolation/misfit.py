@@ -37,7 +37,9 @@ def main(path: Path) -> None:
     print("| noise | tasks | above the limits | largest floor over scatter |\n|---|---|---|---|")
     for noise in sorted({row["noise"] for row, _, _ in plain.values()}, reverse=True):
         chosen = [v for v in plain.values() if v[0]["noise"] == noise]
-        print(f"| {noise:g} | {len(chosen)} | {sum(v[2] for v in chosen)} | {max(v[1] for v in chosen):.2g} |")
+        print(
+            f"| {noise:g} | {len(chosen)} | {sum(v[2] for v in chosen)} | {max(v[1] for v in chosen):.2g} |"
+        )
     print("\n| task | floor over scatter | above the limits | coverage |\n|---|---|---|---|")
     for name, (row, ratio, large) in found.items():
         if name not in plain:

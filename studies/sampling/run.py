@@ -99,6 +99,8 @@ def cell(problem_name, dim, noise, method, args):
     began = time.perf_counter()
     about = {}
     if method == "textbook":
+        if problem.train.shape[1] > 1:
+            return key | {"status": "not run", "error": "the textbook model has one control"}
         judge = lambda outputs: np.nanmax(rhat_and_ess(outputs)[0])  # noqa: E731
         outputs, seconds = textbook.run(
             data.controls[:, 0], data.values, dim, at[:, 0], args.seed, args.limit, judge
