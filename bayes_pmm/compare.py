@@ -21,7 +21,7 @@ from bayes_pmm.inference import Method, method_by_name
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
-from bayes_pmm.predict import KINDS, Bands, bands
+from bayes_pmm.predict import KINDS, LEVELS, Bands, bands
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
@@ -155,7 +155,12 @@ class Comparison:
         return "\n".join([shown.to_string(index=False), *(f"  - {note}" for note in self.notes)])
 
     def predict(
-        self, controls: Any, weights: str | Sequence[float] | None = None, key: jax.Array | int | None = None
+        self,
+        controls: Any,
+        weights: str | Sequence[float] | None = None,
+        key: jax.Array | int | None = None,
+        *,
+        levels: float | Sequence[float] = LEVELS,
     ) -> Bands:
         """Bands of the mixture of all models.
 
@@ -169,6 +174,8 @@ class Comparison:
             ``stacking``.
         key : PRNG key or int, optional
             For floor and noise; each fit's own if not given.
+        levels : float or sequence of float
+            Probabilities of the central intervals.
 
         Returns
         -------
@@ -213,6 +220,7 @@ class Comparison:
             reasons,
             chains * len(chains) / chains.sum(),
             doubts,
+            levels,
         )
 
     def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:

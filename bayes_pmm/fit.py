@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,16 @@ from bayes_pmm.inference import Draws, Method, method_by_name
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, widened, with_noise
+from bayes_pmm.predict import (
+    LEVELS,
+    Bands,
+    bands,
+    check_controls,
+    outputs_at,
+    probabilities_of,
+    widened,
+    with_noise,
+)
 from bayes_pmm.progress import on_terminal
 
 __all__ = ["Fit", "fit", "load"]
@@ -69,19 +79,33 @@ class Fit:
         """Why the status is not ok."""
         return self.diagnosis.reasons
 
-    def predict(self, controls: Any, key: jax.Array | None = None) -> Bands:
-        """Bands at new controls (N, p), in the user's units; for one control also (N,).
+    def predict(
+        self, controls: Any, key: jax.Array | None = None, *, levels: float | Sequence[float] = LEVELS
+    ) -> Bands:
+        """Bands at new controls, in the user's units.
 
         Their status counts convergence at these controls too, and their doubts say where outside the data the band
         should not be believed however well it converged.
+
+        Parameters
+        ----------
+        controls : array (N, p), DataFrame or mapping of names to columns
+            Where the columns have names, these decide, and others are not looked at. For one control also (N,) or a
+            number.
+        key : PRNG key, optional
+            The fit's own if not given.
+        levels : float or sequence of float
+            Probabilities of the central intervals that the bands are to hold, such as ``(0.68, 0.95)``.
         """
+        # Before the work, which may take a while.
+        probabilities_of(levels)
         c = check_controls(self.posterior, controls)
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
         samples = self._samples(c, outputs, self._key(key), defect)
         there = diagnose(self.draws, np.concatenate([self.training_outputs, outputs], axis=2))
         doubts = find_doubts(self._strengths(c, outputs, defect))
-        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
+        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts, levels)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
         """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""

@@ -1,11 +1,13 @@
 """A fit's bands against exact values: its predictive distribution as a mixture of normals, and all scores."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from bayes_pmm import scores
+from bayes_pmm.data import columns_by_name
 from bayes_pmm.fit import Fit
 from bayes_pmm.predict import check_controls, outputs_at, widened
 
@@ -55,20 +57,28 @@ def _defect_sd(fit: Fit, controls: Any, S: int) -> np.ndarray:
 
 
 def judge_fit(
-    fit: Fit, controls: Any, truth: Any, *, spread: Any = None, key: jax.Array | None = None
+    fit: Fit,
+    controls: Any,
+    truth: Any,
+    *,
+    spread: Any = None,
+    key: jax.Array | None = None,
+    levels: Sequence[float] = (0.5, 0.9),
 ) -> scores.Scores:
     """Scores of a fit's latent bands against exact values, inside and outside its data.
 
     Parameters
     ----------
     fit : Fit
-    controls : array (N, p)
-    truth : array (N, Q)
-        NaN is left out.
+    controls : array (N, p), DataFrame or mapping of names to columns
+    truth : array (N, Q), DataFrame or mapping of names to columns
+        NaN is left out. For one output also (N,).
     spread : array (Q,), optional
         Unit of the scores; the standard deviation of each output's training data if not given.
     key : PRNG key, optional
         For the floor's noise; the fit's own if not given.
+    levels : sequence of float
+        Of the intervals whose coverage is wanted; the interval score is the one of the highest.
 
     Returns
     -------
@@ -76,8 +86,11 @@ def judge_fit(
         Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
         each value by itself, so the correlation of a defect between points does not enter.
     """
+    truth = columns_by_name(truth, fit.posterior.data.output_names, "exact values")
     draws = fit.sample(controls, "latent", key)
     draws = draws.reshape(-1, *draws.shape[2:])
+    if truth.shape == draws.shape[1:2] and draws.shape[2] == 1:
+        truth = truth[:, None]
     mean, sd, weights = mixture(fit, controls)
     exact = {}
     if np.all(sd > 0):
@@ -87,4 +100,4 @@ def judge_fit(
         }
     spread = fit.posterior.scaling.spread if spread is None else spread
     outside = fit.posterior.data.extrapolated(check_controls(fit.posterior, controls))
-    return scores.judge(draws, truth, outside, weights, spread=spread, **exact)
+    return scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **exact)

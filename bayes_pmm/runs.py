@@ -21,7 +21,7 @@ from bayes_pmm.fit import Fit, fit
 from bayes_pmm.inference.protocol import Method
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands
+from bayes_pmm.predict import LEVELS, Bands
 from bayes_pmm.report import png_bytes, render_report, summary, write_new
 
 __all__ = ["check_folder", "digest", "execute", "finished_summary", "read_rest"]
@@ -95,6 +95,7 @@ def execute(
     rest: np.ndarray | None = None,
     exact: np.ndarray | None = None,
     defect: bool = False,
+    levels: tuple[float, ...] = LEVELS,
 ) -> tuple[Fit, Bands | None]:
     """Run a fit in its folder and write everything that belongs there; ``summary.json`` last.
 
@@ -131,14 +132,14 @@ def execute(
             warnings.warn(f"saved without a defect, which could not be learned: {error}", stacklevel=2)
         else:
             done = with_defect(done, learned)
-    bands = None if controls is None else done.predict(controls)
+    bands = None if controls is None else done.predict(controls, levels=levels)
     # What a run that was killed while writing had already written is the same and is made again.
     for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):
         (folder / name).unlink(missing_ok=True)
     done.save(folder / "posterior.nc")
     if bands is not None:
         bands.to_csv(folder / "bands.csv")
-    shown = bands if bands is not None else done.predict(posterior.data.controls)
+    shown = bands if bands is not None else done.predict(posterior.data.controls, levels=levels)
     write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
     write_new(folder / "report.html", render_report(done, shown, exact))
     write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")

@@ -19,7 +19,7 @@ from bayes_pmm.fit import Fit, fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import QUANTILES
+from bayes_pmm.predict import QUANTILES, quantile_column
 
 __all__ = [
     "LeftOut",
@@ -144,7 +144,7 @@ class LeftOut:
         scores = {"output": np.array(self.data.output_names)[self.output]}
         for name in ("value", "log_density", "pit", "z", "crps", "distance", "extrapolated"):
             scores[name] = getattr(self, name)
-        scores |= {f"q{round(100 * q):02d}": v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
+        scores |= {quantile_column(q): v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
         return pd.DataFrame(columns | self.data.control_columns(self.row, (*columns, *scores)) | scores)
 
     def __str__(self):
