@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bayes_pmm import spectrum
-from bayes_pmm.basis import Affine, Basis
+from bayes_pmm.basis import Affine, Basis, parse_basis
 from bayes_pmm.errors import InputError
 from bayes_pmm.hermitian import FIELDS
 from bayes_pmm.outputs import Output, as_outputs, minimum_dim, operators
@@ -48,16 +48,18 @@ class PMM:
     dim : int, optional
         Dimension n of the matrices; None until :class:`bayes_pmm.Posterior` chooses it by the number of data, see
         :meth:`sized`.
-    basis : Basis
-        From controls to coefficients; default affine.
+    basis : Basis or str
+        From controls to coefficients: :class:`~bayes_pmm.basis.Polynomial`, :class:`~bayes_pmm.basis.Fourier`,
+        :class:`~bayes_pmm.basis.InversePowers`, :class:`~bayes_pmm.basis.Custom`, or the command line's names for them
+        such as ``"poly:2"`` and ``"fourier:1:3.0"``; default affine.
     field : {"real", "complex"}
         Real symmetric or complex Hermitian matrices.
 
     Raises
     ------
     InputError
-        If an expression does not parse, the dimension is smaller than the highest level asked for needs, or
-        the field is unknown.
+        If an expression or the basis does not parse, the dimension is smaller than the highest level asked for
+        needs, or the field is unknown.
     """
 
     outputs: tuple[Output, ...]
@@ -70,6 +72,13 @@ class PMM:
         if not outputs:
             raise InputError("no outputs: name at least one, for example 'E0'")
         object.__setattr__(self, "outputs", outputs)
+        if isinstance(self.basis, str):
+            object.__setattr__(self, "basis", parse_basis(self.basis))
+        if not isinstance(self.basis, Basis):
+            raise InputError(
+                f"basis {self.basis!r} is no basis; use a text such as 'poly:2', or wrap a function of the controls in"
+                " Custom"
+            )
         least = minimum_dim(outputs)
         if self.field not in FIELDS:
             raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")

@@ -52,6 +52,11 @@ class Posterior:
     widening: Widening = field(default_factory=Widening)
 
     def __post_init__(self):
+        if not isinstance(self.data, Dataset) or not isinstance(self.pmm, PMM):
+            given = f"{type(self.data).__name__}, {type(self.pmm).__name__}"
+            raise InputError(
+                f"Posterior({given}): a posterior takes a data set and then a model; write Posterior(data, PMM([...]))"
+            )
         if len(self.pmm.outputs) != self.data.n_outputs:
             raise InputError(
                 f"the model has {len(self.pmm.outputs)} outputs and the data {self.data.n_outputs} columns"
