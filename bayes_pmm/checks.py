@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit, as_posterior
 from bayes_pmm.inference import Draws
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
@@ -18,14 +18,14 @@ __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "pr
 
 
 def prior_predictive(
-    posterior: Posterior, key: jax.Array | int, controls: Any = None, draws: int = 500
+    posterior: Posterior | Fit, key: jax.Array | int, controls: Any = None, draws: int = 500
 ) -> dict[str, np.ndarray]:
     """Outputs that the prior expects before it sees the data.
 
     Parameters
     ----------
-    posterior : Posterior
-        Its units are those of its data, as always.
+    posterior : Posterior or Fit
+        Of a fit its posterior. Its units are those of its data, as always.
     key : PRNG key or int
     controls : array (N, p), optional
         The training controls if not given.
@@ -38,6 +38,7 @@ def prior_predictive(
     """
     key = jax.random.key(key) if isinstance(key, int) else key
     key_sites, key_noise = jax.random.split(key)
+    posterior = as_posterior(posterior)
     sites = _prior_draws(posterior, key_sites, draws)
     outputs = outputs_at(posterior, sites, posterior.data.controls if controls is None else controls)
     kinds = {"model": outputs} | with_noise(posterior, sites, outputs, key_noise)
@@ -138,7 +139,7 @@ def predictive_check(
     """
     if kind not in ("posterior", "prior"):
         raise InputError(f"kind '{kind}' is unknown; use posterior or prior")
-    posterior, data = fit.posterior, fit.posterior.data
+    posterior, data = as_fit(fit).posterior, fit.posterior.data
     key = jax.random.fold_in(fit.key, 3) if key is None else key
     key_sites, key_noise = jax.random.split(key)
     if kind == "prior":

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from bayes_pmm import validation
 from bayes_pmm.errors import InputError
 from bayes_pmm.evidence import Evidence, log_evidence
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference import Method, method_by_name
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
@@ -321,7 +321,7 @@ def _names(fits: list[Fit]) -> dict[str, Fit]:
     """Fits under names made from what tells them apart; a number is added where that is not enough."""
     named: dict[str, Fit] = {}
     for fit in fits:
-        pmm = fit.posterior.pmm
+        pmm = as_fit(fit).posterior.pmm
         name = f"dim {pmm.dim} {pmm.field} {pmm.basis}"
         count = sum(other == name or other.startswith(f"{name} #") for other in named)
         named[f"{name} #{count + 1}" if count else name] = fit
@@ -331,6 +331,8 @@ def _names(fits: list[Fit]) -> dict[str, Fit]:
 def _check_data(named: Mapping[str, Fit]) -> None:
     if len(named) < 2:
         raise InputError(f"{len(named)} fits: a comparison needs two at least")
+    for fit in named.values():
+        as_fit(fit)
     (first, fit), *others = named.items()
     data = fit.posterior.data
     for name, other in others:

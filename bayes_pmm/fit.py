@@ -33,7 +33,7 @@ from bayes_pmm.predict import (
 )
 from bayes_pmm.progress import on_terminal
 
-__all__ = ["Fit", "fit", "load"]
+__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load"]
 
 logger = logging.getLogger(__name__)
 
@@ -322,3 +322,35 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))
+
+
+def as_posterior(given: Any) -> Posterior:
+    """The posterior itself, or that of a fit, for functions that draw again.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if isinstance(given, Fit):
+        return given.posterior
+    if not isinstance(given, Posterior):
+        raise InputError(
+            f"{type(given).__name__} is neither a posterior nor a fit; give Posterior(data, PMM([...]))"
+        )
+    return given
+
+
+def as_fit(given: Any) -> Fit:
+    """The fit itself, for functions that need its draws.
+
+    Raises
+    ------
+    InputError
+        For a posterior, which has no draws yet, and anything else.
+    """
+    if isinstance(given, Posterior):
+        raise InputError("this needs draws, and a posterior has none yet; give fit(posterior, key=0)")
+    if not isinstance(given, Fit):
+        raise InputError(f"{type(given).__name__} is no fit; give what fit or load returns")
+    return given

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayes_pmm import scores
 from bayes_pmm.data import columns_by_name
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import check_controls, outputs_at, widened
 
 __all__ = ["judge_fit", "mixture"]
@@ -30,7 +30,7 @@ def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np
         Of each draw's normal, with widening, floor, learned defect and known error; S = chains times draws.
     weights : array (S,)
     """
-    c = check_controls(fit.posterior, controls)
+    c = check_controls(as_fit(fit).posterior, controls)
     outputs = outputs_at(fit.posterior, fit.draws, c)
     outputs = widened(fit.posterior, outputs, c, fit.training_outputs, fit.weights)
     S = outputs.shape[0] * outputs.shape[1]
@@ -86,7 +86,7 @@ def judge_fit(
         Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
         each value by itself, so the correlation of a defect between points does not enter.
     """
-    truth = columns_by_name(truth, fit.posterior.data.output_names, "exact values")
+    truth = columns_by_name(truth, as_fit(fit).posterior.data.output_names, "exact values")
     draws = fit.sample(controls, "latent", key)
     draws = draws.reshape(-1, *draws.shape[2:])
     if truth.shape == draws.shape[1:2] and draws.shape[2] == 1:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import columns_by_name
 from bayes_pmm.errors import InputError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import KINDS, Bands
 
 __all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals"]
@@ -47,7 +47,7 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     InputError
         If there is no such control, or the exact values do not fit the bands.
     """
-    data = fit.posterior.data
+    data = as_fit(fit).posterior.data
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
     exact = _exact(bands, exact)

@@ -15,7 +15,7 @@ import numpy as np
 from bayes_pmm import scores
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit, fit
+from bayes_pmm.fit import Fit, as_posterior, fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
@@ -200,7 +200,7 @@ def refit_without(
 
 
 def leave_future_out(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
     method: Method | str = "auto",
     key: jax.Array | int = 0,
     *,
@@ -214,9 +214,9 @@ def leave_future_out(
 
     Parameters
     ----------
-    posterior : Posterior
-        Its units are fitted again to the kept rows of each refit, since leaving data out changes what the user would
-        have known.
+    posterior : Posterior or Fit
+        Of a fit its posterior. Its units are fitted again to the kept rows of each refit, since leaving data out
+        changes what the user would have known.
     method : Method or str
         For the refits.
     key : PRNG key or int
@@ -247,6 +247,7 @@ def leave_future_out(
     ----------
     Bürkner, Gabry, Vehtari, J. Stat. Comput. Simul. 90, 2499 (2020), arXiv:1902.06281 (for time series).
     """
+    posterior = as_posterior(posterior)
     data = posterior.data
     if not 0 < share < 1 or steps < 1 or end not in ("both", "upper", "lower"):
         raise InputError(
@@ -273,7 +274,7 @@ def leave_future_out(
 
 
 def k_fold(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
     method: Method | str = "auto",
     key: jax.Array | int = 0,
     folds: int | Sequence[int] = 5,
@@ -284,8 +285,8 @@ def k_fold(
 
     Parameters
     ----------
-    posterior : Posterior
-        Its units are fitted again to the kept rows.
+    posterior : Posterior or Fit
+        Of a fit its posterior. Its units are fitted again to the kept rows.
     method : Method or str
     key : PRNG key or int
     folds : int or integer array (N,)
@@ -295,6 +296,7 @@ def k_fold(
     -------
     LeftOut
     """
+    posterior = as_posterior(posterior)
     data = posterior.data
     key = jax.random.key(key) if isinstance(key, int) else key
     key, key_folds = jax.random.split(key)
