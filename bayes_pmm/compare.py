@@ -154,6 +154,8 @@ class Comparison:
             shown[f"w:{name}"] = [f"{w:.2f}" for w in table[f"weight_{name}"]]
         return "\n".join([shown.to_string(index=False), *(f"  - {note}" for note in self.notes)])
 
+    __repr__ = __str__
+
     def predict(
         self,
         controls: Any,

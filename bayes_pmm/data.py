@@ -156,6 +156,31 @@ class Dataset:
         for array in (self.controls, self.values, self.errors):
             array.setflags(write=False)
 
+    def __repr__(self) -> str:
+        def line(name: str, column: np.ndarray, known: bool) -> str:
+            there = column[~np.isnan(column)]
+            gaps = len(column) - len(there)
+            return (
+                f"  {shown(name)}: {there.min():.6g} to {there.max():.6g}"
+                + (f", {gaps} missing" if gaps else "")
+                + (", errors known" if known else "")
+            )
+
+        missing = self.values.size - self.n_observed
+        return "\n".join(
+            [
+                f"Dataset{'' if self.source is None else f' from {shown(self.source)}'}: {self.n_rows} rows,"
+                f" {self.n_observed} data" + (f" ({missing} missing)" if missing else ""),
+                " controls",
+                *(line(n, c, False) for n, c in zip(self.control_names, self.controls.T, strict=True)),
+                " outputs",
+                *(
+                    line(n, y, e.any())
+                    for n, y, e in zip(self.output_names, self.values.T, self.errors.T, strict=True)
+                ),
+            ]
+        )
+
     @classmethod
     def from_columns(
         cls,

@@ -178,14 +178,30 @@ class Fit:
         """Store as netCDF; an existing file is never overwritten."""
         arviz_io.write_tree(self.tree, path)
 
+    def __repr__(self):
+        # Nothing is computed for it: notebooks and debuggers ask often.
+        data = self.posterior.data
+        return "\n".join(
+            [
+                f"Fit of {', '.join(data.output_names)} against {', '.join(data.control_names)}",
+                *self._status_lines,
+                "print(fit) says more",
+            ]
+        )
+
+    @property
+    def _status_lines(self) -> list[str]:
+        info, pmm = self.draws.info, self.posterior.pmm
+        return [
+            f"status: {self.status}",
+            *(f"  - {reason}" for reason in self.reasons),
+            f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
+            f" {_time_taken(info)}",
+        ]
+
     def __str__(self):
         d, info = self.diagnosis, self.draws.info
-        lines = [f"status: {d.status}", *(f"  - {reason}" for reason in d.reasons)]
-        pmm = self.posterior.pmm
-        lines.append(
-            f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
-            f" {info['seconds']:.1f} s"
-        )
+        lines = self._status_lines
         if d.max_rhat is not None:
             steps = "" if d.divergences is None else f", {d.divergences} divergences"
             if "failed_steps_share" in info:
@@ -322,6 +338,12 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))
+
+
+def _time_taken(info: dict[str, Any]) -> str:
+    """Seconds of sampling, and of all where that is known: compiling and looking for starts may well take longer."""
+    seconds, total = info["seconds"], info.get("total_seconds", 0.0)
+    return f"{seconds:.1f} s" if total < seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
 
 
 def as_posterior(given: Any) -> Posterior:

@@ -73,6 +73,21 @@ class Posterior:
         if self.scaling is None:
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
 
+    def __repr__(self):
+        pmm = self.pmm
+        columns = zip(self.data.output_names, pmm.outputs, strict=True)
+        return "\n".join(
+            [
+                f"Posterior of {self.matrix_prior.n_matrices} {pmm.field} matrices of dimension {pmm.dim},"
+                f" basis {pmm.basis}",
+                "  outputs " + ", ".join(n if n == str(o) else f"{n} = {o}" for n, o in columns),
+                f"  {self.data.n_rows} rows, {self.data.n_observed} data,"
+                f" controls {', '.join(self.data.control_names)}",
+                f"  {self.prior}",
+                f"  {self.noise}",
+            ]
+        )
+
     @property
     def matrix_prior(self) -> MatrixPrior:
         """Prior of the primary and secondary matrices."""

@@ -9,6 +9,8 @@ of the output's training errors (rms).
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The ends of these intervals and the median."""
 
 _BLOCK = 256
+_SHOWN = 8
+"""Rows of the table that a notebook shows."""
 
 
 def probabilities_of(levels: float | Sequence[float]) -> tuple[float, ...]:
@@ -314,6 +318,47 @@ class Bands:
             raise InputError(f"{path}: exists already; choose another name or move it away") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+
+    def __repr__(self):
+        return f"{self._headline}\n{self._head.to_string(index=False)}{self._more}"
+
+    def _repr_html_(self):
+        headline = escape(self._headline).replace("\n", "<br>")
+        return (
+            f"<p>{headline}</p>{self._head.to_html(index=False, border=0)}<p>{escape(self._more.strip())}</p>"
+        )
+
+    @property
+    def _headline(self) -> str:
+        lines = [
+            f"Bands of {', '.join(self.output_names)} at {len(self.controls)} controls,"
+            f" {int(self.extrapolated.sum())} of {self.extrapolated.size} predictions extrapolated,"
+            f" {int(self.doubtful.sum())} doubtful"
+        ]
+        if self.status != "ok":
+            lines.append(f"STATUS: {self.status.upper()}: {'; '.join(self.reasons[:1])}")
+        return "\n".join(lines)
+
+    @property
+    def _head(self):
+        """The first latent rows of the table, as a DataFrame."""
+        import pandas as pd
+
+        place = len(self.control_names) + 1
+        latent = [*islice((row for row in self.rows() if row[place] == KINDS[0]), _SHOWN)]
+        table = pd.DataFrame(latent, columns=list(self.columns)).drop(columns=self.columns[place])
+        # As many digits as show two of every sd, whatever the offset of the energies.
+        size, sd = table["mean"].abs().max(), table["sd"][table["sd"] > 0].min()
+        digits = int(np.clip(np.log10(size / sd) + 3, 6, 16)) if sd > 0 and 0 < size < np.inf else 6
+        for name in self.columns[place + 1 : -2]:
+            precision = 3 if name == "sd" else digits
+            table[name] = [f"{value:.{precision}g}" for value in table[name]]
+        return table
+
+    @property
+    def _more(self) -> str:
+        hidden = self.extrapolated.size - _SHOWN
+        return "" if hidden <= 0 else f"\n... and {hidden} more; to_dataframe() has all, predictive bands too"
 
     def to_dataframe(self):
         """The long table as a pandas DataFrame."""

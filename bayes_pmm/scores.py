@@ -273,6 +273,8 @@ class Scores:
     def __str__(self):
         return self.to_dataframe().to_string(float_format="{:.3g}".format)
 
+    __repr__ = __str__
+
 
 def judge(
     draws: ArrayLike,

@@ -158,6 +158,8 @@ class LeftOut:
         ]
         return "\n".join(lines + [f"  not done: {text}" for text in self.skipped])
 
+    __repr__ = __str__
+
 
 def refit_without(
     posterior: Posterior, left: np.ndarray, method: Method | str, key: jax.Array, *, keep_units: bool = False
