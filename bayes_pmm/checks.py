@@ -13,6 +13,7 @@ from bayes_pmm.inference import Draws
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import outputs_at, with_noise
+from bayes_pmm.scores import against
 
 __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
 
@@ -98,18 +99,10 @@ class PredictiveCheck:
         table = self.to_dataframe()
         # Two digits of the spread of the replicated ones: three of the value would hide it behind a large offset.
         spread = self.replicated.std(axis=-1).ravel()
-        table["observed"] = [_against(x, s) for x, s in zip(table["observed"], spread, strict=True)]
+        table["observed"] = [against(x, s) for x, s in zip(table["observed"], spread, strict=True)]
         return table.to_string(index=False, float_format="{:.3g}".format)
 
     __repr__ = __str__
-
-
-def _against(value: float, spread: float) -> str:
-    """A number with as many digits as show the second digit of a spread, at least three."""
-    digits = 3
-    if np.isfinite(value) and np.isfinite(spread) and spread > 0 and value != 0:
-        digits = max(digits, 2 + int(np.floor(np.log10(abs(value))) - np.floor(np.log10(spread))))
-    return f"{value:.{min(digits, 17)}g}"
 
 
 def predictive_check(

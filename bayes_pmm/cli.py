@@ -28,7 +28,7 @@ from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands, probabilities_of, quantile_column
 from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
 from bayes_pmm.report import render_report, write_new
-from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_rest
+from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_about, read_rest
 from bayes_pmm.tables import read_dataset
 from bayes_pmm.widening import Widening
 
@@ -115,7 +115,9 @@ def demo(out: Path | None, seed: int) -> int:
     )
     exact = problem.exact(controls)
     shown = [int(np.argmin(np.abs(controls[:, 0] - g))) for g in problem.outside[:, 0]]
-    done, bands = execute(posterior, method, seed, out, options, controls, exact=exact)
+    done, bands = execute(
+        posterior, method, seed, out, options, controls, exact=exact, about={"problem": problem.summary}
+    )
     click.echo(f"\n{'g':>6} {'output':>6} {'q05':>9} {'q50':>9} {'q95':>9} {'exact':>9}")
     inside = 0
     for i in shown:
@@ -238,7 +240,10 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
             "note: with levels only and one affine control a complex field changes the prior, not the curves that the"
             " model can follow"
         )
-    done, bands = execute(posterior, method, seed, out, options, new, rest, defect=defect, levels=levels)
+    about = {"data file": str(table), "rows": "all" if where is None else where}
+    done, bands = execute(
+        posterior, method, seed, out, options, new, rest, defect=defect, levels=levels, about=about
+    )
     return _finish(done, bands, out, strict)
 
 
@@ -278,7 +283,7 @@ def report(run: Path, out: Path | None) -> int:
     if out is None and target.exists():
         click.echo(f"report: {target}")
         return 0
-    write_new(target, render_report(done, _shown(done)))
+    write_new(target, render_report(done, _shown(done), about=read_about(run)))
     click.echo(f"report written: {target}")
     return 0
 

@@ -33,7 +33,7 @@ from bayes_pmm.predict import (
 )
 from bayes_pmm.progress import on_terminal
 
-__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load"]
+__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load", "time_taken"]
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class Fit:
             f"status: {self.status}",
             *(f"  - {reason}" for reason in self.reasons),
             f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
-            f" {_time_taken(info)}",
+            f" {time_taken(info)}",
         ]
 
     def __str__(self):
@@ -340,7 +340,7 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))
 
 
-def _time_taken(info: dict[str, Any]) -> str:
+def time_taken(info: dict[str, Any]) -> str:
     """Seconds of sampling, and of all where that is known: compiling and looking for starts may well take longer."""
     seconds, total = info["seconds"], info.get("total_seconds", 0.0)
     return f"{seconds:.1f} s" if total < seconds else f"sampling {seconds:.0f} s of {total:.0f} s"

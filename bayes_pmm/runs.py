@@ -8,7 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import jax
@@ -24,7 +27,7 @@ from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import LEVELS, Bands
 from bayes_pmm.report import png_bytes, render_report, summary, write_new
 
-__all__ = ["check_folder", "digest", "execute", "finished_summary", "read_rest"]
+__all__ = ["check_folder", "digest", "execute", "finished_summary", "read_about", "read_rest"]
 
 
 def digest(data: Dataset, controls: np.ndarray | None) -> str:
@@ -96,11 +99,13 @@ def execute(
     exact: np.ndarray | None = None,
     defect: bool = False,
     levels: tuple[float, ...] = LEVELS,
+    about: dict[str, str] | None = None,
 ) -> tuple[Fit, Bands | None]:
     """Run a fit in its folder and write everything that belongs there; ``summary.json`` last.
 
     With ``defect`` a defect is learned from refits without the outermost rows; these keep no checkpoints, so a run that
-    is interrupted there makes them again.
+    is interrupted there makes them again. ``about`` says in words what the run is of, for its report: the file, the
+    condition.
 
     Raises
     ------
@@ -113,10 +118,16 @@ def execute(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "checkpoint").mkdir(exist_ok=True)
         if not (folder / "options.json").exists():
-            stored = {"options": options, "rest": None if rest is None else rest.tolist()}
+            begun = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+            stored = {
+                "options": options,
+                "rest": None if rest is None else rest.tolist(),
+                "about": {**(about or {}), "begun": begun, "seed": str(seed)},
+            }
             write_new(folder / "options.json", json.dumps(stored, indent=1))
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another place") from None
+    began = time.perf_counter()
     try:
         done = fit(posterior, method, key=seed, controls=controls, checkpoint=folder / "checkpoint")
     except BayesPMMError:
@@ -124,6 +135,8 @@ def execute(
             # Nothing was drawn: leave no empty run behind.
             shutil.rmtree(folder)
         raise
+    info = done.draws.info | {"total_seconds": time.perf_counter() - began}
+    done = replace(done, draws=replace(done.draws, info=info))
     if defect:
         try:
             learned = learn_defect(posterior, method, jax.random.fold_in(jax.random.key(seed), 1))
@@ -141,10 +154,16 @@ def execute(
         bands.to_csv(folder / "bands.csv")
     shown = bands if bands is not None else done.predict(posterior.data.controls, levels=levels)
     write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
-    write_new(folder / "report.html", render_report(done, shown, exact))
+    write_new(folder / "report.html", render_report(done, shown, exact, read_about(folder)))
     write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")
     shutil.rmtree(folder / "checkpoint")
     return done, bands
+
+
+def read_about(folder: Path) -> dict[str, str]:
+    """What a run is of, in words: file, condition, when it was begun, seed; empty where its folder does not say."""
+    path = Path(folder) / "options.json"
+    return json.loads(path.read_text("utf-8")).get("about", {}) if os.path.isfile(path) else {}
 
 
 def read_rest(folder: Path) -> np.ndarray | None:

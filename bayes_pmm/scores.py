@@ -18,6 +18,7 @@ from bayes_pmm.errors import InputError
 __all__ = [
     "LEVELS",
     "Scores",
+    "against",
     "coverage",
     "crps",
     "ece",
@@ -380,3 +381,17 @@ def _interval(draws: np.ndarray, level: float, w: np.ndarray) -> np.ndarray:
     if np.ptp(w) == 0:
         return np.quantile(draws, ends, axis=0)
     return np.quantile(draws, ends, axis=0, weights=w, method="inverted_cdf")
+
+
+def against(value: float, spread: float) -> str:
+    """A number as text, with as many digits as show the second digit of a spread, at least three.
+
+    Examples
+    --------
+    >>> against(12345.678, 0.012), against(0.123456, 3.0)
+    ('12345.678', '0.123')
+    """
+    digits = 3
+    if np.isfinite(value) and np.isfinite(spread) and spread > 0 and value != 0:
+        digits = max(digits, 2 + int(np.floor(np.log10(abs(value))) - np.floor(np.log10(spread))))
+    return f"{value:.{min(digits, 17)}g}"

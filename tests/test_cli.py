@@ -247,6 +247,13 @@ def test_report_prints_and_leaves_the_page(finished, capsys, tmp_path):
     page = tmp_path / "page.html"
     assert run(capsys, "report", folder, "--out", page)[0] == 0
     text = page.read_text()
+    for words in (
+        "levels.csv",
+        "c&lt;=1.5",
+        "<th>seed</th>",
+        "2 with 60 warm-up draws and 60 draws each, sampling",
+    ):
+        assert words in text, words
     assert "effective sample size" in text
     # Pictures in base64 may hold any four letters.
     assert "http" not in re.sub(r'base64,[^"]*', "", text)
