@@ -240,7 +240,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
             "note: with levels only and one affine control a complex field changes the prior, not the curves that the"
             " model can follow"
         )
-    about = {"data file": str(table), "rows": "all" if where is None else where}
+    about = {"data file": str(table), "where": "every row" if where is None else where}
     done, bands = execute(
         posterior, method, seed, out, options, new, rest, defect=defect, levels=levels, about=about
     )

@@ -24,7 +24,7 @@ def text_of(page):
 
 
 def test_the_page_says_where_the_data_are_from_and_how_long_it_took(fit):
-    about = {"data file": "a<b.csv", "rows": "g<=1", "seed": "5", "begun": "2020-01-02 03:04 UTC"}
+    about = {"data file": "a<b.csv", "where": "g<=1", "seed": "5", "begun": "2020-01-02 03:04 UTC"}
     page = render_report(fit, None, None, about)
     text = text_of(page)
     assert "a&lt;b.csv" in page
