@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayes_pmm import spectrum
 from bayes_pmm.basis import Affine, Basis, parse_basis
@@ -84,6 +85,10 @@ class PMM:
             raise InputError(f"field '{self.field}' is unknown; use 'real' or 'complex'")
         if self.dim is None:
             return
+        if not isinstance(self.dim, int | np.integer):
+            raise InputError(
+                f"dim = {self.dim!r} is no whole number; give the size of the matrices, such as dim=4"
+            )
         if self.dim < least:
             raise InputError(
                 f"dim = {self.dim} has no such level: the outputs {', '.join(map(str, outputs))} need dim >= {least}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from canned import canned
+from canned import FromPrior, canned
 
 import bayes_pmm as bp
 from bayes_pmm.data import columns_by_name
@@ -40,6 +40,11 @@ def test_names_decide_and_not_the_order(fit, controls):
     np.testing.assert_array_equal(
         fit.posterior.data.extrapolated(controls), fit.posterior.data.extrapolated(PLAIN)
     )
+
+
+def test_the_controls_of_a_fit_are_matched_by_name(fit):
+    found = bp.fit(fit.posterior, FromPrior(4), key=0, controls=TABLE)
+    np.testing.assert_array_equal(found.controls, PLAIN)
 
 
 def test_one_value_for_all_rows_and_one_point(fit):
