@@ -12,7 +12,7 @@ from numpyro.diagnostics import effective_sample_size
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from bayes_pmm.data import Dataset
+from bayes_pmm.data import Dataset, columns_by_name
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit
 from bayes_pmm.inference.protocol import Progress, silent
@@ -207,7 +207,7 @@ def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.nda
     trained = posterior.data.controls
     if controls is None:
         return trained
-    added = np.asarray(controls, float)
+    added = columns_by_name(controls, posterior.data.control_names)
     if added.ndim != 2 or added.shape[1] != trained.shape[1] or not np.isfinite(added).all():
         raise InputError(
             f"controls: expected finite numbers of shape (M, {trained.shape[1]}), got {added.shape}"

@@ -8,25 +8,26 @@ import jax
 import numpy as np
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit, as_posterior
 from bayes_pmm.inference import Draws
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import outputs_at, with_noise
+from bayes_pmm.scores import against
 from bayes_pmm.settings import as_key
 
 __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
 
 
 def prior_predictive(
-    posterior: Posterior, key: jax.Array | int, controls: Any = None, draws: int = 500
+    posterior: Posterior | Fit, key: jax.Array | int, controls: Any = None, draws: int = 500
 ) -> dict[str, np.ndarray]:
     """Outputs that the prior expects before it sees the data.
 
     Parameters
     ----------
-    posterior : Posterior
-        Its units are those of its data, as always.
+    posterior : Posterior or Fit
+        Of a fit its posterior. Its units are those of its data, as always.
     key : PRNG key or int
     controls : array (N, p), optional
         The training controls if not given.
@@ -39,6 +40,7 @@ def prior_predictive(
     """
     key = as_key(key)
     key_sites, key_noise = jax.random.split(key)
+    posterior = as_posterior(posterior)
     sites = _prior_draws(posterior, key_sites, draws)
     outputs = outputs_at(posterior, sites, posterior.data.controls if controls is None else controls)
     kinds = {"model": outputs} | with_noise(posterior, sites, outputs, key_noise)
@@ -95,7 +97,13 @@ class PredictiveCheck:
         )
 
     def __str__(self):
-        return self.to_dataframe().to_string(index=False, float_format="{:.3g}".format)
+        table = self.to_dataframe()
+        # Two digits of the spread of the replicated ones: three of the value would hide it behind a large offset.
+        spread = self.replicated.std(axis=-1).ravel()
+        table["observed"] = [against(x, s) for x, s in zip(table["observed"], spread, strict=True)]
+        return table.to_string(index=False, float_format="{:.3g}".format)
+
+    __repr__ = __str__
 
 
 def predictive_check(
@@ -139,7 +147,7 @@ def predictive_check(
     """
     if kind not in ("posterior", "prior"):
         raise InputError(f"kind '{kind}' is unknown; use posterior or prior")
-    posterior, data = fit.posterior, fit.posterior.data
+    posterior, data = as_fit(fit).posterior, fit.posterior.data
     key = jax.random.fold_in(fit.key, 3) if key is None else key
     key_sites, key_noise = jax.random.split(key)
     if kind == "prior":

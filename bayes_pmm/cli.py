@@ -15,6 +15,7 @@ from bayes_pmm import problems
 from bayes_pmm.basis import parse_basis
 from bayes_pmm.compare import WEIGHTS
 from bayes_pmm.compare import compare as compare_fits
+from bayes_pmm.conditions import parse_number
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError
 from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
@@ -24,16 +25,17 @@ from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, parse_output
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands
+from bayes_pmm.predict import Bands, probabilities_of, quantile_column
 from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
 from bayes_pmm.report import render_report, write_new
-from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_rest
+from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_about, read_rest
 from bayes_pmm.tables import read_dataset
 from bayes_pmm.widening import Widening
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
+LEVELS_HELP = "Probabilities of the intervals in bands.csv and in the picture, separated by commas."
 RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated", "doubts")
 
 SEED = click.IntRange(-(2**63), 2**63 - 1)
@@ -123,7 +125,9 @@ def demo(out: Path | None, seed: int) -> int:
     )
     exact = problem.exact(controls)
     shown = [int(np.argmin(np.abs(controls[:, 0] - g))) for g in problem.outside[:, 0]]
-    done, bands = execute(posterior, method, seed, out, options, controls, exact=exact)
+    done, bands = execute(
+        posterior, method, seed, out, options, controls, exact=exact, about={"problem": problem.summary}
+    )
     click.echo(f"\n{'g':>6} {'output':>6} {'q05':>9} {'q50':>9} {'q95':>9} {'exact':>9}")
     inside = 0
     for i in shown:
@@ -194,16 +198,18 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option(
     "--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out."
 )
+@click.option("--levels", default="0.5,0.9", show_default=True, help=LEVELS_HELP)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
 def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, widening, sampler, chains,
-        warmup, draws, at, seed, strict, resume, out) -> int:  # fmt: skip
+        warmup, draws, at, levels, seed, strict, resume, out) -> int:  # fmt: skip
     """Fit a table of levels and predict bands."""
     names, expressions = parse_outputs_option(outputs)
     control_names = _split(controls, "--controls")
-    clash = [c for c in control_names if c in RESERVED]
+    levels = _levels(levels)
+    clash = [c for c in control_names if c in (*RESERVED, *map(quantile_column, probabilities_of(levels)))]
     if clash:
         raise InputError(
             f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table"
@@ -223,6 +229,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         "dim": pmm.dim,
         "field": field,
         "basis": basis,
+        "levels": list(levels),
         "noise": repr(noise),
         "method": repr(method),
         "seed": seed,
@@ -243,7 +250,10 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
             "note: with levels only and one affine control a complex field changes the prior, not the curves that the"
             " model can follow"
         )
-    done, bands = execute(posterior, method, seed, out, options, new, rest, defect=defect)
+    about = {"data file": str(table), "where": "every row" if where is None else where}
+    done, bands = execute(
+        posterior, method, seed, out, options, new, rest, defect=defect, levels=levels, about=about
+    )
     return _finish(done, bands, out, strict)
 
 
@@ -253,14 +263,16 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
 @click.option(
     "--out", required=True, metavar="bands.csv", type=click.Path(path_type=Path), help="File to make."
 )
+@click.option("--levels", default="0.5,0.9", show_default=True, help=LEVELS_HELP)
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok at these controls.")
-def predict(run: Path, at: str, out: Path, strict: bool) -> int:
+def predict(run: Path, at: str, out: Path, levels: str, strict: bool) -> int:
     """Predict bands at new controls from a finished run."""
+    levels = _levels(levels)
     if out.exists():
         raise InputError(f"{out}: exists already; choose another name or move it away")
     done = load(run)
     new = controls_from_at(at, done.posterior.data.control_names, read_rest(run))
-    bands = done.predict(new)
+    bands = done.predict(new, levels=levels)
     bands.to_csv(out)
     _say_status(bands.status, bands.reasons)
     _say_doubts(bands)
@@ -281,7 +293,7 @@ def report(run: Path, out: Path | None) -> int:
     if out is None and target.exists():
         click.echo(f"report: {target}")
         return 0
-    write_new(target, render_report(done, _shown(done)))
+    write_new(target, render_report(done, _shown(done), about=read_about(run)))
     click.echo(f"report written: {target}")
     return 0
 
@@ -327,9 +339,11 @@ def zoo(task: str | None, family: str | None, out: Path | None) -> int:
     type=click.Choice([w.replace("_", "-") for w in WEIGHTS]),
     help="For --at; by default 'future' with --leave-future-out, else 'stacking'.",
 )
+@click.option("--levels", default="0.5,0.9", show_default=True, help=LEVELS_HELP)
 @click.option("--seed", type=SEED, default=0, show_default=True)
-def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, seed) -> int:
+def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, levels, seed) -> int:
     """Compare finished runs on the same data, and average their predictions."""
+    levels = _levels(levels)
     if len(set(runs)) < len(runs):
         raise InputError("a run is given twice; name each run once")
     if (at is None) != (out is None):
@@ -357,7 +371,7 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, see
         write_new(csv_, found.to_dataframe().to_csv(index=False, lineterminator="\n"))
         click.echo(f"table in {csv_}")
     if new is not None:
-        bands = found.predict(new, weights)
+        bands = found.predict(new, weights, levels=levels)
         bands.to_csv(out)
         _say_status(bands.status, bands.reasons)
         _say_doubts(bands)
@@ -392,6 +406,18 @@ def _split(text: str, option: str) -> list[str]:
 
 def _errors(text: str) -> list[str | None]:
     return [None if piece == "-" else piece for piece in _split(text, "--errors")]
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    pieces = _split(text, "--levels")
+    levels = [parse_number(piece) for piece in pieces]
+    for piece, level in zip(pieces, levels, strict=True):
+        if level is None or not 0 < level < 1:
+            raise InputError(
+                f"--levels: '{piece}' is not the probability of an interval; write numbers between 0 and 1, such as"
+                " 0.68,0.95"
+            )
+    return tuple(sorted(set(levels)))
 
 
 def _long(text: str | None) -> tuple[str, str] | None:

@@ -16,12 +16,12 @@ from scipy.special import softmax
 from bayes_pmm import validation
 from bayes_pmm.errors import InputError
 from bayes_pmm.evidence import Evidence, log_evidence
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference import Method, method_by_name
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
-from bayes_pmm.predict import KINDS, Bands, bands
+from bayes_pmm.predict import KINDS, LEVELS, Bands, bands
 from bayes_pmm.settings import as_key
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
@@ -155,8 +155,15 @@ class Comparison:
             shown[f"w:{name}"] = [f"{w:.2f}" for w in table[f"weight_{name}"]]
         return "\n".join([shown.to_string(index=False), *(f"  - {note}" for note in self.notes)])
 
+    __repr__ = __str__
+
     def predict(
-        self, controls: Any, weights: str | Sequence[float] | None = None, key: jax.Array | int | None = None
+        self,
+        controls: Any,
+        weights: str | Sequence[float] | None = None,
+        key: jax.Array | int | None = None,
+        *,
+        levels: float | Sequence[float] = LEVELS,
     ) -> Bands:
         """Bands of the mixture of all models.
 
@@ -170,6 +177,8 @@ class Comparison:
             ``stacking``.
         key : PRNG key or int, optional
             For floor and noise; each fit's own if not given.
+        levels : float or sequence of float
+            Probabilities of the central intervals.
 
         Returns
         -------
@@ -214,6 +223,7 @@ class Comparison:
             reasons,
             chains * len(chains) / chains.sum(),
             doubts,
+            levels,
         )
 
     def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
@@ -314,7 +324,7 @@ def _names(fits: list[Fit]) -> dict[str, Fit]:
     """Fits under names made from what tells them apart; a number is added where that is not enough."""
     named: dict[str, Fit] = {}
     for fit in fits:
-        pmm = fit.posterior.pmm
+        pmm = as_fit(fit).posterior.pmm
         name = f"dim {pmm.dim} {pmm.field} {pmm.basis}"
         count = sum(other == name or other.startswith(f"{name} #") for other in named)
         named[f"{name} #{count + 1}" if count else name] = fit
@@ -324,6 +334,8 @@ def _names(fits: list[Fit]) -> dict[str, Fit]:
 def _check_data(named: Mapping[str, Fit]) -> None:
     if len(named) < 2:
         raise InputError(f"{len(named)} fits: a comparison needs two at least")
+    for fit in named.values():
+        as_fit(fit)
     (first, fit), *others = named.items()
     data = fit.posterior.data
     for name, other in others:

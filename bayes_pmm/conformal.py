@@ -18,13 +18,15 @@ that is corrected, so the guarantee holds only roughly. Values of one row, and n
 errors, and then n is smaller than it looks.
 """
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.predict import QUANTILES
+from bayes_pmm.predict import QUANTILES, Bands, probabilities_of
 
 __all__ = ["Conformal", "conformal"]
 
@@ -47,34 +49,60 @@ class Conformal:
     factor: float
     count: int
 
-    def interval(self, quantiles: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def interval(
+        self,
+        quantiles: ArrayLike | Bands,
+        *,
+        kind: str = "predictive",
+        probabilities: Sequence[float] = QUANTILES,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends (...) of the corrected bands.
 
         Parameters
         ----------
-        quantiles : array (5, ...)
-            Of the bands to correct, such as ``Bands.quantiles["predictive"]``.
+        quantiles : Bands, or array (K, ...)
+            Of the bands to correct.
+        kind : {"predictive", "latent"}
+            Of :class:`~bayes_pmm.predict.Bands`; an array has its own.
+        probabilities : sequence of float (K,)
+            Of the quantiles in an array.
         """
-        low, middle, high = _ends(quantiles, self.level)
+        low, middle, high = _ends(quantiles, self.level, kind, probabilities)
         return middle - self.factor * (middle - low), middle + self.factor * (high - middle)
 
 
-def conformal(values: ArrayLike, quantiles: ArrayLike, level: float = 0.9) -> Conformal:
+def conformal(
+    values: ArrayLike,
+    quantiles: ArrayLike | Bands,
+    level: float = 0.9,
+    *,
+    kind: str = "predictive",
+    probabilities: Sequence[float] = QUANTILES,
+) -> Conformal:
     """Correction from values that the fit has not seen and the bands that it predicted for them.
 
     Parameters
     ----------
     values : array (...)
         Measured values with predictive bands, exact ones with latent bands. NaN is left out.
-    quantiles : array (5, ...)
-        At :data:`~bayes_pmm.predict.QUANTILES`: ``Bands.quantiles["predictive"]`` for a split of the data, or
-        ``LeftOut.quantiles`` of :mod:`bayes_pmm.validation`.
-    level : {0.9, 0.5}
-        A band whose ends are stored.
+    quantiles : Bands, or array (K, ...)
+        Bands for a split of the data, or ``LeftOut.quantiles`` of :mod:`bayes_pmm.validation`.
+    level : float
+        A band whose ends are stored: 0.9 or 0.5 unless ``Fit.predict`` was given other ``levels``.
+    kind : {"predictive", "latent"}
+        Of :class:`~bayes_pmm.predict.Bands`; an array has its own.
+    probabilities : sequence of float (K,)
+        Of the quantiles in an array.
 
     Returns
     -------
     Conformal
+        Its factor is infinite if there are too few values for the level.
+
+    Warns
+    -----
+    UserWarning
+        If it is; the warning says how many values are needed.
 
     Raises
     ------
@@ -88,7 +116,7 @@ def conformal(values: ArrayLike, quantiles: ArrayLike, level: float = 0.9) -> Co
     486 (2021) (cross-validation).
     """
     y = np.asarray(values, float)
-    low, middle, high = _ends(quantiles, level)
+    low, middle, high = _ends(quantiles, level, kind, probabilities)
     if low.shape != y.shape:
         raise InputError(
             f"values of shape {y.shape} do not fit bands of shape {low.shape}; give one band a value"
@@ -105,20 +133,34 @@ def conformal(values: ArrayLike, quantiles: ArrayLike, level: float = 0.9) -> Co
     n = len(scores)
     # Rounding must not lift (n + 1) · level above a whole number.
     k = int(np.ceil((n + 1) * level - 1e-9))
+    if k > n:
+        least = int(np.ceil(level / (1 - level) - 1e-9))
+        warnings.warn(
+            f"{n} calibration values are too few for the level {level:g}: the corrected band is infinite; give at least"
+            f" {least}, or a lower level",
+            stacklevel=2,
+        )
     return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n)
 
 
-def _ends(quantiles: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ends(
+    quantiles: ArrayLike | Bands, level: float, kind: str, probabilities: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower end, median and upper end of the band of a level."""
-    q = np.asarray(quantiles, float)
-    stored = {round(1 - 2 * p, 6): i for i, p in enumerate(QUANTILES) if p < 0.5}
-    if level not in stored:
+    if isinstance(quantiles, Bands):
+        low, high = quantiles.interval(level, kind)
+        return low, quantiles.quantile(0.5, kind), high
+    q, stored = np.asarray(quantiles, float), np.array(probabilities, float)
+    if q.ndim == 0 or len(q) != len(stored):
         raise InputError(
-            f"level = {level}: only the bands of {', '.join(map(str, stored))} are stored; use one"
+            f"quantiles of shape {q.shape}: the first axis must have the {len(stored)} stored ones; give their"
+            " probabilities if they are others"
         )
-    if q.ndim == 0 or len(q) != len(QUANTILES):
+    places = [np.flatnonzero(np.abs(stored - p) < 1e-9) for p in probabilities_of(level)]
+    if not all(map(len, places)):
+        levels = ", ".join(f"{1 - 2 * p:g}" for p in stored[stored < 0.5][::-1])
         raise InputError(
-            f"quantiles of shape {q.shape}: the first axis must have the {len(QUANTILES)} stored ones"
+            f"level = {level:g}: only the bands of {levels} are stored; use one, or predict with levels=({level:g},)"
         )
-    i = stored[level]
-    return q[i], q[QUANTILES.index(0.5)], q[-1 - i]
+    low, middle, high = (q[i[0]] for i in places)
+    return low, middle, high

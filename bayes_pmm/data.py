@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from bayes_pmm.errors import InputError
 from bayes_pmm.hull import inside_hull
 
-__all__ = ["Dataset", "shown"]
+__all__ = ["Dataset", "columns_by_name", "shown"]
 
 
 def shown(text: object, limit: int = 60) -> str:
@@ -39,6 +39,64 @@ def shown(text: object, limit: int = 60) -> str:
     if len(result) > limit:
         result = f"{result[: limit // 2]}...{result[-(limit // 2 - 3) :]}"
     return result
+
+
+def columns_by_name(table: object, names: Sequence[str], what: str = "controls") -> np.ndarray:
+    """Return numbers from whatever a user has them in; where the columns have names, these decide and not their order.
+
+    Parameters
+    ----------
+    table : object
+        A DataFrame, a mapping from name to column or number, a structured array, or plain numbers.
+    names : sequence of str
+        The columns that are wanted, in this order; others are not looked at.
+    what : str
+        What the numbers are, for messages.
+
+    Returns
+    -------
+    ndarray of float
+        Shape (N, len(names)) where the columns have names, else the shape that was given.
+
+    Raises
+    ------
+    InputError
+        Where a column is missing, is there twice or has another length than the rest, or for anything but numbers.
+
+    Examples
+    --------
+    >>> columns_by_name({"h": [0.0, 1.0], "J": 2.0, "note": "x"}, ["J", "h"]).tolist()
+    [[2.0, 0.0], [2.0, 1.0]]
+    """
+    if isinstance(table, str):
+        raise InputError(
+            f"{what}: {shown(table)} is text; give numbers, an array or a table with the columns"
+            f" {', '.join(map(shown, names))}"
+        )
+    structure = getattr(getattr(table, "dtype", None), "names", None)
+    present = list(table if isinstance(table, Mapping) else structure or getattr(table, "columns", ()))
+    # A DataFrame of a bare array numbers its columns.
+    if not any(isinstance(name, str) for name in present):
+        return _numbers(table, what)
+    columns = []
+    for name in names:
+        count = present.count(name)
+        if count != 1:
+            fault = "is missing" if count == 0 else f"is there {count} times"
+            raise InputError(
+                f"{what}: the column {shown(name)} {fault}; the table has {', '.join(map(shown, present[:30]))}"
+            )
+        columns.append(np.atleast_1d(_numbers(table[name], f"{what}: column {shown(name)}")))
+    try:
+        columns = np.broadcast_arrays(*columns)
+    except ValueError:
+        columns = []
+    if not columns or columns[0].ndim > 1:
+        raise InputError(
+            f"{what}: the columns {', '.join(map(shown, names))} differ in length or are no columns; give each as many"
+            " numbers, or one for all rows"
+        )
+    return np.stack(columns, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +156,31 @@ class Dataset:
         for array in (self.controls, self.values, self.errors):
             array.setflags(write=False)
 
+    def __repr__(self) -> str:
+        def line(name: str, column: np.ndarray, known: bool) -> str:
+            there = column[~np.isnan(column)]
+            gaps = len(column) - len(there)
+            return (
+                f"  {shown(name)}: {there.min():.6g} to {there.max():.6g}"
+                + (f", {gaps} missing" if gaps else "")
+                + (", errors known" if known else "")
+            )
+
+        missing = self.values.size - self.n_observed
+        return "\n".join(
+            [
+                f"Dataset{'' if self.source is None else f' from {shown(self.source)}'}: {self.n_rows} rows,"
+                f" {self.n_observed} data" + (f" ({missing} missing)" if missing else ""),
+                " controls",
+                *(line(n, c, False) for n, c in zip(self.control_names, self.controls.T, strict=True)),
+                " outputs",
+                *(
+                    line(n, y, e.any())
+                    for n, y, e in zip(self.output_names, self.values.T, self.errors.T, strict=True)
+                ),
+            ]
+        )
+
     @classmethod
     def from_columns(
         cls,
@@ -131,7 +214,8 @@ class Dataset:
         (3, ('E0',))
         """
         errors = {} if errors is None else errors
-        if not controls or not outputs:
+        # By their lengths: a DataFrame has no truth value.
+        if len(controls) == 0 or len(outputs) == 0:
             raise InputError("no controls or no outputs were given; give at least one column of each")
         unknown = [name for name in errors if name not in outputs]
         if unknown:
@@ -233,7 +317,7 @@ class Dataset:
         Parameters
         ----------
         new_controls : array_like, shape (K, p)
-            Finite.
+            Finite; columns with names are found by these, see `columns_by_name`.
 
         Returns
         -------
@@ -246,7 +330,7 @@ class Dataset:
         InputError
             Where the shape is not (K, p) or an entry is not finite.
         """
-        points = _numbers(new_controls, "new controls")
+        points = columns_by_name(new_controls, self.control_names, "new controls")
         if points.ndim != 2 or points.shape[1] != self.n_controls:
             raise InputError(
                 f"new controls: expected shape (K, {self.n_controls}), got {points.shape}; "

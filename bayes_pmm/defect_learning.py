@@ -8,7 +8,7 @@ import numpy as np
 
 from bayes_pmm.defect import Defect, Growth, scale_posterior
 from bayes_pmm.errors import BayesPMMError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit, as_posterior
 from bayes_pmm.inference import Method, method_by_name
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
@@ -19,7 +19,7 @@ __all__ = ["learn_defect", "with_defect"]
 
 
 def learn_defect(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
     method: Method | str = "auto",
     key: jax.Array | int = 0,
     *,
@@ -30,7 +30,8 @@ def learn_defect(
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or Fit
+        Of a fit its posterior.
     method : Method or str
         For the refits, two for each control.
     key : PRNG key or int
@@ -54,6 +55,7 @@ def learn_defect(
     UserWarning
         If a refit did not converge; it is used all the same.
     """
+    posterior = as_posterior(posterior)
     growth = Growth() if growth is None else growth
     method = method_by_name(method) if isinstance(method, str) else method
     key = as_key(key)
@@ -93,4 +95,4 @@ def learn_defect(
 
 def with_defect(fit: Fit, defect: Defect) -> Fit:
     """The same fit with bands that a learned defect widens outside the data."""
-    return replace(fit, defect=defect)
+    return replace(as_fit(fit), defect=defect)

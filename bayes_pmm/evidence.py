@@ -23,7 +23,7 @@ from numpyro.diagnostics import effective_sample_size
 from scipy.special import logsumexp
 
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference.importance import FlatPosterior, pareto_k
 from bayes_pmm.inference.mixture import SignedMixture, fit_mixture, image_signs
 from bayes_pmm.inference.nested import NestedSampling
@@ -155,7 +155,7 @@ def log_evidence(
     Meng, Wong, Statistica Sinica 6, 831 (1996); Frühwirth-Schnatter, Econometrics J. 7, 143 (2004) for the error;
     Gronau et al., J. Math. Psych. 81, 80 (2017).
     """
-    posterior, draws = fit.posterior, fit.draws
+    posterior, draws = as_fit(fit).posterior, fit.draws
     key = as_key(key)
     if method not in METHODS:
         raise InputError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}")

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,20 @@ from bayes_pmm.inference.checkpoint import claim
 from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands, bands, check_controls, outputs_at, widened, with_noise
+from bayes_pmm.predict import (
+    LEVELS,
+    Bands,
+    bands,
+    check_controls,
+    outputs_at,
+    probabilities_of,
+    widened,
+    with_noise,
+)
 from bayes_pmm.progress import on_terminal
 from bayes_pmm.settings import as_key
 
-__all__ = ["Fit", "fit", "load"]
+__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load", "time_taken"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +83,26 @@ class Fit:
         """Why the status is not ok."""
         return self.diagnosis.reasons
 
-    def predict(self, controls: Any, key: jax.Array | None = None) -> Bands:
-        """Bands at new controls (N, p), in the user's units; for one control also (N,).
+    def predict(
+        self, controls: Any, key: jax.Array | None = None, *, levels: float | Sequence[float] = LEVELS
+    ) -> Bands:
+        """Bands at new controls, in the user's units.
 
         Their status counts convergence at these controls too, and their doubts say where outside the data the band
         should not be believed however well it converged.
+
+        Parameters
+        ----------
+        controls : array (N, p), DataFrame or mapping of names to columns
+            Where the columns have names, these decide, and others are not looked at. For one control also (N,) or a
+            number.
+        key : PRNG key, optional
+            The fit's own if not given.
+        levels : float or sequence of float
+            Probabilities of the central intervals that the bands are to hold, such as ``(0.68, 0.95)``.
         """
+        # Before the work, which may take a while.
+        probabilities_of(levels)
         c = check_controls(self.posterior, controls)
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
@@ -86,7 +110,7 @@ class Fit:
         judged = np.concatenate([self.training_outputs, outputs], axis=2)
         there = diagnose(self.draws, judged, self.posterior)
         doubts = find_doubts(self._strengths(c, outputs, defect))
-        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts)
+        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts, levels)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
         """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""
@@ -159,14 +183,30 @@ class Fit:
         """Store as netCDF; an existing file is never overwritten."""
         arviz_io.write_tree(self.tree, path)
 
+    def __repr__(self):
+        # Nothing is computed for it: notebooks and debuggers ask often.
+        data = self.posterior.data
+        return "\n".join(
+            [
+                f"Fit of {', '.join(data.output_names)} against {', '.join(data.control_names)}",
+                *self._status_lines,
+                "print(fit) says more",
+            ]
+        )
+
+    @property
+    def _status_lines(self) -> list[str]:
+        info, pmm = self.draws.info, self.posterior.pmm
+        return [
+            f"status: {self.status}",
+            *(f"  - {reason}" for reason in self.reasons),
+            f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
+            f" {time_taken(info)}",
+        ]
+
     def __str__(self):
         d, info = self.diagnosis, self.draws.info
-        lines = [f"status: {d.status}", *(f"  - {reason}" for reason in d.reasons)]
-        pmm = self.posterior.pmm
-        lines.append(
-            f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
-            f" {info['seconds']:.1f} s"
-        )
+        lines = self._status_lines
         if d.max_rhat is not None:
             steps = "" if d.divergences is None else f", {d.divergences} divergences"
             if "failed_steps_share" in info:
@@ -328,3 +368,41 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))
+
+
+def time_taken(info: dict[str, Any]) -> str:
+    """Seconds of sampling, and of all where that is known: compiling and looking for starts may well take longer."""
+    seconds, total = info["seconds"], info.get("total_seconds", 0.0)
+    return f"{seconds:.1f} s" if total < seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
+
+
+def as_posterior(given: Any) -> Posterior:
+    """The posterior itself, or that of a fit, for functions that draw again.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if isinstance(given, Fit):
+        return given.posterior
+    if not isinstance(given, Posterior):
+        raise InputError(
+            f"{type(given).__name__} is neither a posterior nor a fit; give Posterior(data, PMM([...]))"
+        )
+    return given
+
+
+def as_fit(given: Any) -> Fit:
+    """The fit itself, for functions that need its draws.
+
+    Raises
+    ------
+    InputError
+        For a posterior, which has no draws yet, and anything else.
+    """
+    if isinstance(given, Posterior):
+        raise InputError("this needs draws, and a posterior has none yet; give fit(posterior, key=0)")
+    if not isinstance(given, Fit):
+        raise InputError(f"{type(given).__name__} is no fit; give what fit or load returns")
+    return given

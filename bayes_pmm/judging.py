@@ -1,12 +1,14 @@
 """A fit's bands against exact values: its predictive distribution as a mixture of normals, and all scores."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from bayes_pmm import scores
-from bayes_pmm.fit import Fit
+from bayes_pmm.data import columns_by_name
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import check_controls, outputs_at, widened
 
 __all__ = ["judge_fit", "mixture"]
@@ -28,7 +30,7 @@ def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np
         Of each draw's normal, with widening, floor, learned defect and known error; S = chains times draws.
     weights : array (S,)
     """
-    c = check_controls(fit.posterior, controls)
+    c = check_controls(as_fit(fit).posterior, controls)
     outputs = outputs_at(fit.posterior, fit.draws, c)
     outputs = widened(fit.posterior, outputs, c, fit.training_outputs, fit.weights)
     S = outputs.shape[0] * outputs.shape[1]
@@ -55,20 +57,28 @@ def _defect_sd(fit: Fit, controls: Any, S: int) -> np.ndarray:
 
 
 def judge_fit(
-    fit: Fit, controls: Any, truth: Any, *, spread: Any = None, key: jax.Array | None = None
+    fit: Fit,
+    controls: Any,
+    truth: Any,
+    *,
+    spread: Any = None,
+    key: jax.Array | None = None,
+    levels: Sequence[float] = (0.5, 0.9),
 ) -> scores.Scores:
     """Scores of a fit's latent bands against exact values, inside and outside its data.
 
     Parameters
     ----------
     fit : Fit
-    controls : array (N, p)
-    truth : array (N, Q)
-        NaN is left out.
+    controls : array (N, p), DataFrame or mapping of names to columns
+    truth : array (N, Q), DataFrame or mapping of names to columns
+        NaN is left out. For one output also (N,).
     spread : array (Q,), optional
         Unit of the scores; the standard deviation of each output's training data if not given.
     key : PRNG key, optional
         For the floor's noise; the fit's own if not given.
+    levels : sequence of float
+        Of the intervals whose coverage is wanted; the interval score is the one of the highest.
 
     Returns
     -------
@@ -76,8 +86,11 @@ def judge_fit(
         Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
         each value by itself, so the correlation of a defect between points does not enter.
     """
+    truth = columns_by_name(truth, as_fit(fit).posterior.data.output_names, "exact values")
     draws = fit.sample(controls, "latent", key)
     draws = draws.reshape(-1, *draws.shape[2:])
+    if truth.shape == draws.shape[1:2] and draws.shape[2] == 1:
+        truth = truth[:, None]
     mean, sd, weights = mixture(fit, controls)
     exact = {}
     if np.all(sd > 0):
@@ -87,4 +100,4 @@ def judge_fit(
         }
     spread = fit.posterior.scaling.spread if spread is None else spread
     outside = fit.posterior.data.extrapolated(check_controls(fit.posterior, controls))
-    return scores.judge(draws, truth, outside, weights, spread=spread, **exact)
+    return scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **exact)

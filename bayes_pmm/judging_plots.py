@@ -10,6 +10,7 @@ from scipy import stats
 
 from bayes_pmm.convergence import import_arviz
 from bayes_pmm.errors import InputError
+from bayes_pmm.plotting import panels
 from bayes_pmm.scores import Scores, reliability
 from bayes_pmm.validation import LeftOut
 
@@ -143,13 +144,9 @@ def plot_left_out(left: LeftOut, control: str | None = None) -> Figure:
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
     j = 0 if control is None else data.control_names.index(control)
-    columns = min(data.n_outputs, 2)
-    lines = -(-data.n_outputs // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.6 * lines + 0.25 * len(left.refits)), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax in axes[data.n_outputs :]:
-        ax.set_visible(False)
-    for q, (ax, name) in enumerate(zip(axes, data.output_names, strict=False)):
+    figure, axes = panels(data.n_outputs)
+    figure.set_figheight(figure.get_figheight() + 0.25 * len(left.refits))
+    for q, (ax, name) in enumerate(zip(axes, data.output_names, strict=True)):
         _left_out_panel(ax, left, q, data.controls[:, j])
         ax.set(xlabel=data.control_names[j], ylabel=name)
     figure.legend(

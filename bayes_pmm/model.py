@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from bayes_pmm import spectrum
-from bayes_pmm.basis import Affine, Basis
+from bayes_pmm.basis import Affine, Basis, parse_basis
 from bayes_pmm.errors import InputError
 from bayes_pmm.hermitian import FIELDS
 from bayes_pmm.outputs import Output, as_outputs, minimum_dim, operators
@@ -49,16 +49,18 @@ class PMM:
     dim : int, optional
         Dimension n of the matrices; None until :class:`bayes_pmm.Posterior` chooses it by the number of data, see
         :meth:`sized`.
-    basis : Basis
-        From controls to coefficients; default affine.
+    basis : Basis or str
+        From controls to coefficients: :class:`~bayes_pmm.basis.Polynomial`, :class:`~bayes_pmm.basis.Fourier`,
+        :class:`~bayes_pmm.basis.InversePowers`, :class:`~bayes_pmm.basis.Custom`, or the command line's names for them
+        such as ``"poly:2"`` and ``"fourier:1:3.0"``; default affine.
     field : {"real", "complex"}
         Real symmetric or complex Hermitian matrices.
 
     Raises
     ------
     InputError
-        If an expression does not parse or is given twice, the dimension is no whole number or smaller than the highest
-        level asked for needs, or the field is unknown.
+        If an expression or the basis does not parse, an output is given twice, the dimension is no whole number or
+        smaller than the highest level asked for needs, or the field is unknown.
     """
 
     outputs: tuple[Output, ...]
@@ -74,6 +76,13 @@ class PMM:
         if twice := [o for i, o in enumerate(outputs) if o in outputs[:i]]:
             raise InputError(
                 f"output {twice[0]} is given twice; give it once, and repeated measurements of it as further rows"
+            )
+        if isinstance(self.basis, str):
+            object.__setattr__(self, "basis", parse_basis(self.basis))
+        if not isinstance(self.basis, Basis):
+            raise InputError(
+                f"basis {self.basis!r} is no basis; use a text such as 'poly:2', or wrap a function of the controls in"
+                " Custom"
             )
         least = minimum_dim(outputs)
         if self.field not in FIELDS:

@@ -197,8 +197,14 @@ def parse_output(expression: str) -> Output:
 
 def as_outputs(outputs: Sequence["Output | str"]) -> tuple[Output, ...]:
     """Tuple of outputs from outputs or their expressions."""
-    if isinstance(outputs, str):
+    if isinstance(outputs, str | Output):
         outputs = [outputs]
+    for output in outputs:
+        if not isinstance(output, str | Output):
+            raise InputError(
+                f"output {output!r} is no expression; write a text such as"
+                f" 'E{output if isinstance(output, int) else 0}', E1-E0 or <0|A|0>"
+            )
     return tuple(o if isinstance(o, Output) else parse_output(o) for o in outputs)
 
 

@@ -1,17 +1,24 @@
 """Pictures: bands against controls, data against the posterior predictive, chains of the worst output."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bayes_pmm.convergence import rhat_and_ess
+from bayes_pmm.data import columns_by_name
 from bayes_pmm.errors import InputError
-from bayes_pmm.fit import Fit
-from bayes_pmm.predict import Bands
+from bayes_pmm.fit import Fit, as_fit
+from bayes_pmm.predict import KINDS, Bands
 
-__all__ = ["plot_bands", "plot_chains", "plot_residuals"]
+__all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals"]
+
+MAX_CURVES = 6
+"""Curves in one panel where there are several controls."""
 
 
 def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = None) -> Figure:
@@ -22,99 +29,240 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     fit : Fit
     bands : Bands
     exact : array (N, Q), optional
-        Exact values at the bands' controls, drawn as a line or crosses.
+        Exact values at the bands' controls, drawn as a line or crosses; for one output also (N,).
     control : str, optional
-        Horizontal axis. With several controls the points are drawn in their order unless this is given.
+        Horizontal axis, with several controls. If it is not given, points that do not form a grid are drawn in their
+        order, and a grid along the control with the most values.
 
     Returns
     -------
     Figure
-        50 % and 90 % latent bands, the 90 % predictive band dotted, data with known errors; where the output is
-        extrapolated the background is grey, hatched where the band is doubtful. A status that is not ok is written
-        over the picture.
+        The latent bands of all levels, the widest predictive band dotted, data with known errors; where the output is
+        extrapolated the background is grey, hatched where the band is doubtful. With several controls on a grid there
+        is a curve for each value of the others, at most 6, and the data have the colour of their own value. A status
+        that is not ok is written over the picture.
+
+    Raises
+    ------
+    InputError
+        If there is no such control, or the exact values do not fit the bands.
     """
-    data = fit.posterior.data
+    data = as_fit(fit).posterior.data
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
-    n = len(bands.output_names)
-    columns = min(n, 2)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    curve = len(data.control_names) == 1
-    for q, (ax, name) in enumerate(zip(axes, bands.output_names, strict=False)):
-        if curve or control is not None:
-            j = 0 if curve else data.control_names.index(control)
-            x, order = bands.controls[:, j], np.argsort(bands.controls[:, j], kind="stable")
-            ax.set_xlabel(data.control_names[j])
+    exact = _exact(bands, exact)
+    figure, axes = panels(len(bands.output_names))
+    j = None if control is None else data.control_names.index(control)
+    curves = None if data.n_controls == 1 else _grid_curves(bands.controls, j)
+    for q, (ax, name) in enumerate(zip(axes, bands.output_names, strict=True)):
+        truth = None if exact is None else exact[:, q]
+        if data.n_controls == 1:
+            ax.set_xlabel(data.control_names[0])
+            _curve(ax, fit, bands, q, truth)
+        elif curves is not None:
+            ax.set_xlabel(data.control_names[curves.along])
+            _family(ax, fit, bands, q, curves, truth)
+        elif control is not None:
+            x = bands.controls[:, j]
+            ax.set_xlabel(control)
+            _points(ax, bands, q, x, np.argsort(x, kind="stable"), truth)
         else:
-            x = order = np.arange(len(bands.controls))
+            x = np.arange(len(bands.controls))
             ax.set_xlabel("prediction point")
-        drawn = _curve if curve else _points
-        drawn(ax, bands, q, x, order, None if exact is None else np.asarray(exact)[:, q])
-        if curve:
-            seen = data.mask[:, q]
-            error = data.errors[seen, q]
-            ax.errorbar(
-                data.controls[seen, 0],
-                data.values[seen, q],
-                yerr=error if error.any() else None,
-                fmt="o",
-                ms=4,
-                color="black",
-                label="data",
-                zorder=5,
-            )
+            _points(ax, bands, q, x, x, truth)
         ax.set_ylabel(name)
-    for ax in axes[n:]:
-        ax.set_visible(False)
-    axes[0].legend(fontsize="small", frameon=False)
+    legend_below(figure)
     _mark_status(figure, bands.status, bands.reasons)
     return figure
 
 
-def _curve(
-    ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None
-) -> None:
-    x = x[order]
-    lo, q25, mid, q75, hi = bands.quantiles["latent"][:, order, q]
-    ax.fill_between(x, lo, hi, color="C0", alpha=0.2, lw=0, label="90 % latent")
-    ax.fill_between(x, q25, q75, color="C0", alpha=0.35, lw=0, label="50 % latent")
-    ax.plot(x, mid, color="C0", lw=1.2, label="median")
-    plo, *_, phi = bands.quantiles["predictive"][:, order, q]
-    if not np.allclose(plo, lo):
-        ax.plot(x, plo, ":", color="C0", lw=0.9, label="90 % predictive")
-        ax.plot(x, phi, ":", color="C0", lw=0.9)
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Figure with a panel for each of ``count`` outputs, up to three side by side, as few as possible left empty."""
+    columns = count if count <= 3 else 3 if count % 3 == 0 else 2
+    rows = -(-count // columns)
+    figure = Figure(figsize=((5.2 if columns < 3 else 4.3) * columns, 3.4 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
+def legend_below(figure: Figure) -> None:
+    """One legend below all panels, each label once; inside them no place is always free."""
+    entries = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    # About 0.07 inches a letter, and the line or patch before it.
+    column = 0.5 + 0.07 * max(map(len, entries), default=0)
+    columns = max(1, min(len(entries), int(figure.get_figwidth() / column)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(entries) // columns))
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        fontsize="small",
+        frameon=False,
+        ncols=columns,
+    )
+
+
+def _exact(bands: Bands, exact: Any) -> np.ndarray | None:
+    """Exact values (N, Q), or None."""
+    if exact is None:
+        return None
+    N, Q = bands.extrapolated.shape
+    values = np.asarray(columns_by_name(exact, bands.output_names, "exact values"), float)
+    if values.shape == (N,) and Q == 1:
+        values = values[:, None]
+    if values.shape != (N, Q):
+        raise InputError(
+            f"exact values of shape {values.shape} do not fit bands of shape {(N, Q)}; give one row per control of the"
+            f" bands, with the columns {', '.join(bands.output_names)}"
+        )
+    return values
+
+
+def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -> None:
+    """Bands of output q against the only control."""
+    data = fit.posterior.data
+    order = np.argsort(bands.controls[:, 0], kind="stable")
+    x = bands.controls[order, 0]
+    shades = np.linspace(0.2, 0.35, len(bands.levels))
+    for level, shade in zip(bands.levels[::-1], shades, strict=True):
+        low, high = (end[order, q] for end in bands.interval(level))
+        label = f"{100 * level:g} % latent"
+        ax.fill_between(x, low, high, color="C0", alpha=shade, lw=0, label=label)
+    ax.plot(x, bands.quantile(0.5)[order, q], color="C0", lw=1.2, label="median")
+    widest = bands.levels[-1]
+    latent, predictive = (np.stack([end[order, q] for end in bands.interval(widest, kind)]) for kind in KINDS)
+    # In units of the band: data may come in any unit.
+    if np.max(np.abs(predictive - latent)) > 1e-3 * np.max(latent[1] - latent[0]):
+        ax.plot(x, predictive[0], ":", color="C0", lw=0.9, label=f"{100 * widest:g} % predictive")
+        ax.plot(x, predictive[1], ":", color="C0", lw=0.9)
     if exact is not None:
         ax.plot(x, exact[order], "--", color="C3", lw=1.2, label="exact")
-    outside = bands.extrapolated[order, q]
-    doubtful = bands.doubtful[order, q]
-    for i in np.flatnonzero(outside[1:] | outside[:-1]):
-        ax.axvspan(x[i], x[i + 1], color="0.5", alpha=0.1, lw=0)
+    # Grey begins where the data end, and not at a point of the prediction grid.
+    seen = data.mask[:, q]
+    first, last = data.controls[seen, 0].min(), data.controls[seen, 0].max()
+    for lo, hi in ((x[0], min(first, x[-1])), (max(last, x[0]), x[-1])):
+        if lo < hi:
+            ax.axvspan(lo, hi, color="0.5", alpha=0.1, lw=0, label="outside the data")
     # A span of its own for each run of doubtful points: hatches of many small spans would not line up.
+    doubtful = bands.doubtful[order, q]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], doubtful, [False]]).astype(int)))
-    for k, (i, j) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
-        ax.axvspan(
-            x[max(i - 1, 0)] if i else x[0],
-            x[min(j - 1, len(x) - 1)],
-            facecolor="none",
-            edgecolor="0.75",
-            hatch="//",
-            lw=0,
-            zorder=0,
-            label="doubtful" if k == 0 else None,
-        )
+    for i, j in zip(edges[::2], edges[1::2], strict=True):
+        lo, hi = x[max(i - 1, 0)], x[min(j, len(x) - 1)]
+        # Only points outside are doubted.
+        lo, hi = (max(lo, last), hi) if x[i] > last else (lo, min(hi, first))
+        ax.axvspan(lo, hi, facecolor="none", edgecolor="0.75", hatch="//", lw=0, zorder=0, label="doubtful")
+    error = data.errors[seen, q]
+    ax.errorbar(
+        data.controls[seen, 0],
+        data.values[seen, q],
+        yerr=error if error.any() else None,
+        fmt="o",
+        ms=4,
+        color="black",
+        label="data",
+        zorder=5,
+    )
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Prediction controls that form a grid, as curves.
+
+    Parameters
+    ----------
+    along : int
+        Control on the horizontal axis.
+    others : array (K, p - 1)
+        Values of the other controls.
+    rows : array (K, n)
+        Rows of the controls on each curve, ascending along it.
+    """
+
+    along: int
+    others: np.ndarray
+    rows: np.ndarray
+
+
+def _grid_curves(controls: np.ndarray, along: int | None) -> _Curves | None:
+    """Curves of a product grid of controls (N, p), or None if it is not one."""
+    sizes = [len(np.unique(column)) for column in controls.T]
+    if len(np.unique(controls, axis=0)) != len(controls) or np.prod(sizes) != len(controls):
+        return None
+    along = int(np.argmax(sizes)) if along is None else along
+    if sizes[along] < 2:
+        return None
+    rest = np.delete(controls, along, axis=1)
+    rows = np.lexsort((controls[:, along], *rest.T[::-1])).reshape(-1, sizes[along])
+    # More would hide each other.
+    if len(rows) > MAX_CURVES:
+        rows = rows[np.linspace(0, len(rows) - 1, MAX_CURVES).round().astype(int)]
+    return _Curves(along, rest[rows[:, 0]], rows)
+
+
+def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np.ndarray | None) -> None:
+    """Bands of output q on a grid, a curve for each value of the other controls."""
+    data = fit.posterior.data
+    names = np.delete(data.control_names, curves.along)
+    widest = bands.levels[-1]
+    low, high = bands.interval(widest)
+    middle = bands.quantile(0.5)
+    seen = data.mask[:, q]
+    trained = np.delete(data.controls[seen], curves.along, axis=1)
+    # With one other control its value sets the colour, of curves and data alike.
+    if len(names) == 1:
+        values, own = curves.others[:, 0], trained[:, 0]
+        unit = Normalize(min(values.min(), own.min()), max(values.max(), own.max()))
+        # The brightest end of the map cannot be seen on white.
+        shade = lambda v: colormaps["viridis"](0.9 * unit(v))  # noqa: E731
+        colors, marks = shade(values), shade(own)
+    else:
+        colors, marks = [f"C{k}" for k in range(len(curves.rows))], "0.6"
+    for color, others, rows in zip(colors, curves.others, curves.rows, strict=True):
+        x = bands.controls[rows, curves.along]
+        ax.fill_between(x, low[rows, q], high[rows, q], color=color, alpha=0.2, lw=0)
+        label = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, others, strict=True))
+        inside = np.where(bands.extrapolated[rows, q], np.nan, middle[rows, q])
+        ax.plot(x, middle[rows, q], ":", color=color, lw=1.2)
+        ax.plot(x, inside, color=color, lw=1.6, label=label)
+    ax.scatter(
+        data.controls[seen, curves.along],
+        data.values[seen, q],
+        s=16,
+        c=marks,
+        edgecolors="black",
+        linewidths=0.5,
+        zorder=5,
+    )
+    # What all curves have in common is explained in grey.
+    label = "data" if len(names) > 1 else f"data, coloured by {names[0]}"
+    ax.plot([], [], "o", ms=4, mfc="0.7", mec="black", mew=0.5, label=label)
+    ax.fill_between([], [], [], color="0.4", alpha=0.3, lw=0, label=f"{100 * widest:g} % latent")
+    ax.plot([], [], ":", color="0.4", lw=1.2, label="outside the data")
+    for rows in curves.rows:
+        x, doubtful = bands.controls[rows, curves.along], bands.doubtful[rows, q]
+        if doubtful.any():
+            ends = (np.where(doubtful, end[rows, q], np.nan) for end in (low, high))
+            ax.fill_between(x, *ends, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label="doubtful")
+        if exact is not None:
+            ax.plot(x, exact[rows], "--", color="C3", lw=1.0, label="exact")
 
 
 def _points(
     ax: Axes, bands: Bands, q: int, x: np.ndarray, order: np.ndarray, exact: np.ndarray | None
 ) -> None:
-    lo, _, mid, _, hi = bands.quantiles["latent"][:, order, q]
+    widest = bands.levels[-1]
+    lo, hi = (end[order, q] for end in bands.interval(widest))
+    mid = bands.quantile(0.5)[order, q]
     outside, doubtful = bands.extrapolated[order, q], bands.doubtful[order, q]
     for chosen, color, label in (
-        (~outside, "C0", "90 % latent"),
-        (outside & ~doubtful, "0.45", "90 % latent, extrapolated"),
-        (doubtful, "C1", "90 % latent, doubtful"),
+        (~outside, "C0", f"{100 * widest:g} % latent"),
+        (outside & ~doubtful, "0.45", f"{100 * widest:g} % latent, outside the data"),
+        (doubtful, "C1", f"{100 * widest:g} % latent, doubtful"),
     ):
         if chosen.any():
             yerr = np.stack([mid - lo, hi - mid])[:, chosen]
@@ -126,22 +274,27 @@ def _points(
 
 
 def plot_residuals(fit: Fit) -> Figure:
-    """Training data minus posterior mean, in units of the noise, per output: should scatter like N(0, 1)."""
+    """Training data minus posterior mean, in units of the noise, per output: should scatter like N(0, 1).
+
+    Against the control if there is one, else by the rows of the data.
+    """
     data = fit.posterior.data
     mean = np.average(fit.sample(data.controls, kind="model").mean(1), axis=0, weights=fit.weights)
     floor = 0.0
     if fit.posterior.noise.floor:
         floor = np.average(np.mean(fit.draws.sites["floor"] ** 2, axis=1), axis=0, weights=fit.weights)
     r = (data.values - mean) / np.sqrt(floor + data.errors**2)
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     ax = figure.subplots()
-    ax.axhspan(-2, 2, color="0.5", alpha=0.15, lw=0)
+    ax.axhspan(-2, 2, color="0.5", alpha=0.15, lw=0, label="±2: 95 % of right residuals")
     ax.axhline(0, color="0.4", lw=0.8)
+    one = data.n_controls == 1
+    x = data.controls[:, 0] if one else np.arange(data.n_rows)
     for q, name in enumerate(data.output_names):
-        ax.plot(np.arange(data.n_rows), r[:, q], "o", ms=4, label=name)
-    ax.set_xlabel("row of the data")
+        ax.plot(x, r[:, q], "o", ms=4, label=name)
+    ax.set_xlabel(data.control_names[0] if one else "row of the data")
     ax.set_ylabel("(data - mean) / noise")
-    ax.legend(fontsize="small", frameon=False, ncols=4)
+    legend_below(figure)
     return figure
 
 
@@ -162,7 +315,8 @@ def plot_chains(fit: Fit) -> Figure:
     title = (
         "worst output" if ess is None else f"worst output: R-hat {rhat[row, q]:.4f}, ESS {ess[row, q]:.0f}"
     )
-    left.set_title(title, fontsize="small")
+    # Above both panels: a long number at the top of the axis, such as 1e-6+4.2, is where a title of the left one is.
+    figure.suptitle(title, fontsize="small")
     right.axhline(ranks.shape[1] / 20, color="0.4", lw=0.8)
     right.set(xlabel="rank among all chains", ylabel="draws")
     right.legend(fontsize="small", frameon=False, ncols=2)

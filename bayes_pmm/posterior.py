@@ -54,6 +54,11 @@ class Posterior:
     widening: Widening = field(default_factory=Widening)
 
     def __post_init__(self):
+        if not isinstance(self.data, Dataset) or not isinstance(self.pmm, PMM):
+            given = f"{type(self.data).__name__}, {type(self.pmm).__name__}"
+            raise InputError(
+                f"Posterior({given}): a posterior takes a data set and then a model; write Posterior(data, PMM([...]))"
+            )
         if len(self.pmm.outputs) != self.data.n_outputs:
             raise InputError(
                 f"the model has {len(self.pmm.outputs)} outputs and the data {self.data.n_outputs} columns"
@@ -70,6 +75,21 @@ class Posterior:
         if self.scaling is None:
             _check_order(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
+
+    def __repr__(self):
+        pmm = self.pmm
+        columns = zip(self.data.output_names, pmm.outputs, strict=True)
+        return "\n".join(
+            [
+                f"Posterior of {self.matrix_prior.n_matrices} {pmm.field} matrices of dimension {pmm.dim},"
+                f" basis {pmm.basis}",
+                "  outputs " + ", ".join(n if n == str(o) else f"{n} = {o}" for n, o in columns),
+                f"  {self.data.n_rows} rows, {self.data.n_observed} data,"
+                f" controls {', '.join(self.data.control_names)}",
+                f"  {self.prior}",
+                f"  {self.noise}",
+            ]
+        )
 
     @property
     def matrix_prior(self) -> MatrixPrior:

@@ -7,24 +7,89 @@ of the output's training errors (rms).
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from bayes_pmm.data import columns_by_name
 from bayes_pmm.doubts import DOUBTS, bend
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import stretch
 
-__all__ = ["KINDS", "QUANTILES", "Bands", "bands", "outputs_at", "widened", "with_noise"]
+__all__ = [
+    "KINDS",
+    "LEVELS",
+    "QUANTILES",
+    "Bands",
+    "bands",
+    "outputs_at",
+    "probabilities_of",
+    "quantile_column",
+    "widened",
+    "with_noise",
+]
 
 KINDS = ("latent", "predictive")
+LEVELS = (0.5, 0.9)
+"""Probabilities of the central intervals that bands hold unless others are asked for."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The ends of these intervals and the median."""
 
 _BLOCK = 256
+_SHOWN = 8
+"""Rows of the table that a notebook shows."""
+
+
+def probabilities_of(levels: float | Sequence[float]) -> tuple[float, ...]:
+    """Probabilities of the quantiles that central intervals need: their ends and the median, ascending.
+
+    Parameters
+    ----------
+    levels : float or sequence of float
+        Probabilities of the intervals, between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        If there is no level, or one is not a probability.
+
+    Examples
+    --------
+    >>> probabilities_of((0.68, 0.95))
+    (0.025, 0.16, 0.5, 0.84, 0.975)
+    """
+    try:
+        given = np.atleast_1d(np.asarray(levels, float)).ravel()
+    except (TypeError, ValueError):
+        given = np.zeros(0)
+    if not len(given) or not np.all((given > 0) & (given < 1)):
+        raise InputError(
+            f"levels = {levels!r}: a level is the probability of an interval, between 0 and 1; give one or more,"
+            " such as levels=(0.68, 0.95)"
+        )
+    # Rounded, so that 0.05 is the lower end of the level 0.9.
+    ends = [round(float(p), 12) for level in given for p in ((1 - level) / 2, (1 + level) / 2)]
+    return tuple(sorted({0.5, *ends}))
+
+
+def quantile_column(q: float) -> str:
+    """Name of a quantile's column in tables.
+
+    Examples
+    --------
+    >>> quantile_column(0.05), quantile_column(0.025), quantile_column(0.975)
+    ('q05', 'q02.5', 'q97.5')
+    """
+    whole, point, rest = f"{100 * q:.10g}".partition(".")
+    return f"q{whole:0>2}{point}{rest}"
 
 
 def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.ndarray:
@@ -35,7 +100,7 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
     posterior : Posterior
     draws : Draws
     controls : array (N, p)
-        In the user's units.
+        In the user's units; columns with names are found by these.
 
     Returns
     -------
@@ -58,16 +123,22 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
     return np.concatenate(blocks, axis=2)
 
 
-def check_controls(posterior: Posterior, controls: np.ndarray) -> np.ndarray:
-    """Controls as a finite float array (N, p)."""
-    c = np.asarray(controls, dtype=float)
+def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
+    """Controls as a finite float array (N, p); columns with names are found by these, a number is one point.
+
+    Raises
+    ------
+    InputError
+        If they are no numbers, not finite, or not of shape (N, p).
+    """
+    c = columns_by_name(controls, posterior.data.control_names)
     p = posterior.data.n_controls
-    if c.ndim == 1 and p == 1:
-        c = c[:, None]
+    if c.ndim < 2 and p == 1:
+        c = c.reshape(-1, 1)
     if c.ndim != 2 or c.shape[1] != p or len(c) == 0:
         raise InputError(
-            f"controls of shape {np.shape(controls)}: give at least one row with {p} columns"
-            f" ({', '.join(posterior.data.control_names)})"
+            f"controls of shape {c.shape}: give at least one row with {p} columns"
+            f" ({', '.join(posterior.data.control_names)})" + (", one point as [[...]]" if c.ndim < 2 else "")
         )
     if not np.isfinite(c).all():
         row, column = np.argwhere(~np.isfinite(c))[0]
@@ -141,8 +212,8 @@ class Bands:
     controls : array (N, p)
     control_names, output_names : tuple of str
     mean, sd : dict of kind to array (N, Q)
-    quantiles : dict of kind to array (5, N, Q)
-        At 0.05, 0.25, 0.5, 0.75 and 0.95.
+    quantiles : dict of kind to array (K, N, Q)
+        At the ``probabilities``.
     extrapolated : array (N, Q) of bool
         Outside the convex hull of the rows where the output was observed.
     status : {"ok", "suspect", "failed"}
@@ -151,6 +222,8 @@ class Bands:
     doubts : dict of name to array (N, Q) of bool
         Where the band should not be believed, and why: :data:`~bayes_pmm.doubts.DOUBTS`. Only extrapolated points have
         any.
+    probabilities : tuple of float (K,)
+        Of the quantiles, ascending: the median and the ends of all intervals; by default 0.05, 0.25, 0.5, 0.75, 0.95.
     """
 
     controls: np.ndarray
@@ -163,6 +236,12 @@ class Bands:
     status: str = "ok"
     reasons: tuple[str, ...] = ()
     doubts: dict[str, np.ndarray] = field(default_factory=dict)
+    probabilities: tuple[float, ...] = QUANTILES
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Probabilities of the central intervals that are stored, ascending."""
+        return tuple(sorted(round(1 - 2 * p, 12) for p in self.probabilities if p < 0.5))
 
     @property
     def doubtful(self) -> np.ndarray:
@@ -171,9 +250,22 @@ class Bands:
 
     def quantile(self, q: float, kind: str = "latent") -> np.ndarray:
         """One of the stored quantiles, (N, Q)."""
-        if q not in QUANTILES:
-            raise InputError(f"quantile {q} is not stored; use one of {QUANTILES}, or Fit.sample for others")
-        return self.quantiles[kind][QUANTILES.index(q)]
+        found = np.flatnonzero(np.abs(np.array(self.probabilities) - q) < 1e-9)
+        if not len(found):
+            advice = "quantiles lie between 0 and 1"
+            if 0 < q < 1:
+                # The median is there with any level.
+                level = round(abs(1 - 2 * q), 12) or 0.9
+                advice = f"ask for it with fit.predict(controls, levels=({level:g},))"
+            raise InputError(
+                f"quantile {q:g} is not stored, only {', '.join(f'{p:g}' for p in self.probabilities)}; {advice}"
+            )
+        return self.quantiles[_known_kind(kind)][found[0]]
+
+    def interval(self, level: float = 0.9, kind: str = "latent") -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends (N, Q) of a stored central interval, such as the one of ``level=0.9``."""
+        low, *_, high = probabilities_of(level)
+        return self.quantile(low, kind), self.quantile(high, kind)
 
     @property
     def doubt_lines(self) -> tuple[str, ...]:
@@ -188,7 +280,7 @@ class Bands:
     @property
     def columns(self) -> tuple[str, ...]:
         """Column names of the long table."""
-        names = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
+        names = tuple(map(quantile_column, self.probabilities))
         rest = ("output", "kind", "mean", "sd", *names, "extrapolated", "doubts")
         return (*(f"control {n}" if n in rest else n for n in self.control_names), *rest)
 
@@ -227,11 +319,58 @@ class Bands:
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 
+    def __repr__(self):
+        return f"{self._headline}\n{self._head.to_string(index=False)}{self._more}"
+
+    def _repr_html_(self):
+        headline = escape(self._headline).replace("\n", "<br>")
+        return (
+            f"<p>{headline}</p>{self._head.to_html(index=False, border=0)}<p>{escape(self._more.strip())}</p>"
+        )
+
+    @property
+    def _headline(self) -> str:
+        lines = [
+            f"Bands of {', '.join(self.output_names)} at {len(self.controls)} controls,"
+            f" {int(self.extrapolated.sum())} of {self.extrapolated.size} predictions extrapolated,"
+            f" {int(self.doubtful.sum())} doubtful"
+        ]
+        if self.status != "ok":
+            lines.append(f"STATUS: {self.status.upper()}: {'; '.join(self.reasons[:1])}")
+        return "\n".join(lines)
+
+    @property
+    def _head(self):
+        """The first latent rows of the table, as a DataFrame."""
+        import pandas as pd
+
+        place = len(self.control_names) + 1
+        latent = [*islice((row for row in self.rows() if row[place] == KINDS[0]), _SHOWN)]
+        table = pd.DataFrame(latent, columns=list(self.columns)).drop(columns=self.columns[place])
+        # As many digits as show two of every sd, whatever the offset of the energies.
+        size, sd = table["mean"].abs().max(), table["sd"][table["sd"] > 0].min()
+        digits = int(np.clip(np.log10(size / sd) + 3, 6, 16)) if sd > 0 and 0 < size < np.inf else 6
+        for name in self.columns[place + 1 : -2]:
+            precision = 3 if name == "sd" else digits
+            table[name] = [f"{value:.{precision}g}" for value in table[name]]
+        return table
+
+    @property
+    def _more(self) -> str:
+        hidden = self.extrapolated.size - _SHOWN
+        return "" if hidden <= 0 else f"\n... and {hidden} more; to_dataframe() has all, predictive bands too"
+
     def to_dataframe(self):
         """The long table as a pandas DataFrame."""
         import pandas as pd
 
         return pd.DataFrame(self.rows(), columns=list(self.columns))
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise InputError(f"kind '{kind}' is unknown; use {' or '.join(KINDS)}")
+    return kind
 
 
 def bands(
@@ -242,19 +381,21 @@ def bands(
     reasons: tuple[str, ...],
     weights: np.ndarray | None = None,
     doubts: dict[str, np.ndarray] | None = None,
+    levels: float | Sequence[float] = LEVELS,
 ) -> Bands:
     """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,)."""
+    probabilities = probabilities_of(levels)
     mean, sd, quantiles = {}, {}, {}
     for kind, values in samples.items():
         flat = values.reshape(-1, *values.shape[2:])
         if weights is None or np.allclose(weights, 1.0):
             mean[kind], sd[kind] = flat.mean(0), flat.std(0, ddof=1)
-            quantiles[kind] = np.quantile(flat, QUANTILES, axis=0)
+            quantiles[kind] = np.quantile(flat, probabilities, axis=0)
         else:
             w = np.repeat(weights, values.shape[1])
             mean[kind] = np.average(flat, axis=0, weights=w)
             sd[kind] = np.sqrt(np.average((flat - mean[kind]) ** 2, axis=0, weights=w))
-            quantiles[kind] = np.quantile(flat, QUANTILES, axis=0, weights=w, method="inverted_cdf")
+            quantiles[kind] = np.quantile(flat, probabilities, axis=0, weights=w, method="inverted_cdf")
     return Bands(
         controls=controls,
         control_names=posterior.data.control_names,
@@ -266,4 +407,5 @@ def bands(
         status=status,
         reasons=reasons,
         doubts={} if doubts is None else doubts,
+        probabilities=probabilities,
     )

@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bayes_pmm.errors import InputError, not_written
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, time_taken
 from bayes_pmm.plotting import plot_bands, plot_chains, plot_residuals
 from bayes_pmm.predict import Bands
+from bayes_pmm.scores import against
 
 __all__ = ["render_report", "summary", "write_new"]
 
@@ -44,8 +45,28 @@ def summary(fit: Fit) -> dict:
     }
 
 
-def render_report(fit: Fit, bands: Bands | None = None, exact: np.ndarray | None = None) -> str:
-    """HTML page with status, settings, pictures and convergence; nothing on it is fetched from elsewhere."""
+SHOWN = 12
+"""Controls of which the report shows the bands."""
+
+
+def render_report(
+    fit: Fit,
+    bands: Bands | None = None,
+    exact: np.ndarray | None = None,
+    about: dict[str, str] | None = None,
+) -> str:
+    """HTML page with status, settings, pictures and convergence; nothing on it is fetched from elsewhere.
+
+    Parameters
+    ----------
+    fit : Fit
+    bands : Bands, optional
+        For the picture and a short table.
+    exact : array (N, Q), optional
+        Exact values at the bands' controls.
+    about : dict of str to str, optional
+        What else is to be said of the run, such as the file of the data, its seed and its date.
+    """
     pictures = []
     if bands is not None:
         pictures.append(("Bands", _png(plot_bands(fit, bands, exact))))
@@ -57,7 +78,8 @@ def render_report(fit: Fit, bands: Bands | None = None, exact: np.ndarray | None
     facts = summary(fit)
     return template.render(
         facts=facts,
-        settings={
+        settings=(about or {})
+        | {
             "controls": ", ".join(data.control_names),
             "outputs": ", ".join(
                 f"{n} = {o}" for n, o in zip(data.output_names, posterior.pmm.outputs, strict=True)
@@ -68,13 +90,58 @@ def render_report(fit: Fit, bands: Bands | None = None, exact: np.ndarray | None
             "prior": str(posterior.prior),
             "noise": str(posterior.noise),
             "sampler": fit.draws.info.get("choice", facts["sampler"]),
+            "chains": _chains(fit),
+            "bayes_pmm": facts["version"],
         },
+        noise=_noise_table(fit, facts["sigma"]),
+        table=None if bands is None else _bands_table(bands),
         info=fit.draws.info,
         doubts=[] if bands is None else bands.doubt_lines,
         basins=fit.draws.info.get("basins", []),
         pictures=pictures,
         summary=json.dumps(facts, indent=2),
     )
+
+
+def _chains(fit: Fit) -> str:
+    """Numbers of chains and draws, and how long they took."""
+    info = fit.draws.info
+    warmup = f"{info['warmup']} warm-up draws and " if info.get("warmup") else ""
+    return f"{info['chains']} with {warmup}{info['draws']} draws each, {time_taken(info)}"
+
+
+def _noise_table(fit: Fit, floors: dict[str, float | None]) -> list[tuple[str, ...]]:
+    """For each output its name, the spread of its data, the rms known error and the floor, as text."""
+    data = fit.posterior.data
+    number = lambda x: "none" if x is None or x == 0 else f"{x:.4g}"  # noqa: E731
+    return [
+        (name, number(np.nanstd(data.values[:, q])), number(data.rms_errors[q]), number(floors[name]))
+        for q, name in enumerate(data.output_names)
+    ]
+
+
+def _bands_table(bands: Bands) -> dict:
+    """Latent bands at some of the controls: header, rows of text, and how many controls there are."""
+    level = bands.levels[-1]
+    low, high = bands.interval(level)
+    middle, sd = bands.quantile(0.5), bands.sd["latent"]
+    N = len(bands.controls)
+    chosen = np.unique(np.linspace(0, N - 1, min(N, SHOWN)).round().astype(int))
+    rows = []
+    for i in chosen:
+        for q, name in enumerate(bands.output_names):
+            numbers = (middle[i, q], low[i, q], high[i, q])
+            rows.append(
+                [
+                    *(f"{c:.6g}" for c in bands.controls[i]),
+                    name,
+                    *(against(x, sd[i, q]) for x in numbers),
+                    "outside the data" if bands.extrapolated[i, q] else "",
+                    ", ".join(doubt for doubt, where in bands.doubts.items() if where[i, q]),
+                ]
+            )
+    header = [*bands.control_names, "output", "median", f"{100 * level:g} % from", "to", "", "doubts"]
+    return {"header": header, "rows": rows, "shown": len(chosen), "controls": N}
 
 
 def write_new(path: Path, content: str | bytes) -> None:

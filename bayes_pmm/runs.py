@@ -10,8 +10,11 @@ import json
 import os
 import shutil
 import socket
+import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import jax
@@ -25,10 +28,10 @@ from bayes_pmm.inference.checkpoint import RUN
 from bayes_pmm.inference.protocol import Method
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands
+from bayes_pmm.predict import LEVELS, Bands
 from bayes_pmm.report import png_bytes, render_report, summary, write_new
 
-__all__ = ["check_folder", "digest", "execute", "finished_summary", "read_rest"]
+__all__ = ["check_folder", "digest", "execute", "finished_summary", "read_about", "read_rest"]
 
 LOCK = "run.lock"
 """File in a run's folder that names the process at work on it."""
@@ -102,11 +105,14 @@ def execute(
     rest: np.ndarray | None = None,
     exact: np.ndarray | None = None,
     defect: bool = False,
+    levels: tuple[float, ...] = LEVELS,
+    about: dict[str, str] | None = None,
 ) -> tuple[Fit, Bands | None]:
     """Run a fit in its folder and write everything that belongs there; ``summary.json`` last.
 
     With ``defect`` a defect is learned from refits without the outermost rows; these keep no checkpoints, so a run that
-    is interrupted there makes them again.
+    is interrupted there makes them again. ``about`` says in words what the run is of, for its report: the file, the
+    condition.
 
     Raises
     ------
@@ -124,7 +130,9 @@ def execute(
         except OSError as error:
             raise _not_made(folder, error) from None
         with _locked(folder):
-            return _execute(posterior, method, seed, folder, options, controls, rest, exact, defect)
+            return _execute(
+                posterior, method, seed, folder, options, controls, rest, exact, defect, levels, about
+            )
     finally:
         if new:
             # It stays unless it is empty, that is unless nothing was drawn.
@@ -132,16 +140,22 @@ def execute(
                 folder.rmdir()
 
 
-def _execute(posterior, method, seed, folder, options, controls, rest, exact, defect):
+def _execute(posterior, method, seed, folder, options, controls, rest, exact, defect, levels, about):
     stored, checkpoint = folder / "options.json", folder / "checkpoint"
     new = not stored.exists()
     try:
         if new:
-            content = {"options": options, "rest": None if rest is None else rest.tolist()}
+            begun = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+            content = {
+                "options": options,
+                "rest": None if rest is None else rest.tolist(),
+                "about": {**(about or {}), "begun": begun, "seed": str(seed)},
+            }
             write_new(stored, json.dumps(content, indent=1))
         checkpoint.mkdir(exist_ok=True)
     except OSError as error:
         raise _not_made(folder, error) from None
+    began = time.perf_counter()
     try:
         done = fit(posterior, method, key=seed, controls=controls, checkpoint=checkpoint)
     except BayesPMMError:
@@ -152,6 +166,8 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
             with contextlib.suppress(OSError):
                 checkpoint.rmdir()
         raise
+    info = done.draws.info | {"total_seconds": time.perf_counter() - began}
+    done = replace(done, draws=replace(done.draws, info=info))
     if defect:
         try:
             learned = learn_defect(posterior, method, jax.random.fold_in(jax.random.key(seed), 1))
@@ -160,8 +176,8 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
             warnings.warn(f"saved without a defect, which could not be learned: {error}", stacklevel=2)
         else:
             done = with_defect(done, learned)
-    bands = None if controls is None else done.predict(controls)
-    shown = bands if bands is not None else done.predict(posterior.data.controls)
+    bands = None if controls is None else done.predict(controls, levels=levels)
+    shown = bands if bands is not None else done.predict(posterior.data.controls, levels=levels)
     try:
         # What a run that was killed while writing had already written is the same and is made again.
         for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):
@@ -170,7 +186,7 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
         if bands is not None:
             bands.to_csv(folder / "bands.csv")
         write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
-        write_new(folder / "report.html", render_report(done, shown, exact))
+        write_new(folder / "report.html", render_report(done, shown, exact, read_about(folder)))
         write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")
     except (BayesPMMError, OSError) as error:
         reason = f"{folder}: not finished, because the disk is full" if disk_is_full(error) else str(error)
@@ -236,6 +252,12 @@ def _is_stale(path: Path, mine: dict) -> bool:
 
 def _not_made(folder: Path, error: OSError) -> InputError:
     return InputError(f"{folder}: cannot be made ({error.strerror}); choose another place")
+
+
+def read_about(folder: Path) -> dict[str, str]:
+    """What a run is of, in words: file, condition, when it was begun, seed; empty where its folder does not say."""
+    path = Path(folder) / "options.json"
+    return json.loads(path.read_text("utf-8")).get("about", {}) if os.path.isfile(path) else {}
 
 
 def read_rest(folder: Path) -> np.ndarray | None:

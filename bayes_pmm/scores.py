@@ -6,7 +6,7 @@ different ones. Where the draws are means of normals with known standard deviati
 floor and measurement error are, ``sd`` makes density and PIT exact instead of estimated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from bayes_pmm.errors import InputError
 __all__ = [
     "LEVELS",
     "Scores",
+    "against",
     "coverage",
     "crps",
     "ece",
@@ -251,7 +252,8 @@ class Scores:
     Parameters
     ----------
     table : mapping from region ("inside", "outside") to mapping from score to float
-        ``count`` values; ``coverage_50``, ``coverage_90`` and their mean ``interval_score_90``; ``crps``;
+        ``count`` values; ``coverage_50``, ``coverage_90`` and their mean ``interval_score_90``, or those of other
+        levels, the interval score of the highest one; ``crps``;
         ``log_score``; ``ece``; ``bias`` and ``rmse`` of the mean. Scores in the output's units are divided by its
         ``spread``. All but the count are NaN where a region has no value.
     pits : array (...)
@@ -272,6 +274,8 @@ class Scores:
     def __str__(self):
         return self.to_dataframe().to_string(float_format="{:.3g}".format)
 
+    __repr__ = __str__
+
 
 def judge(
     draws: ArrayLike,
@@ -282,6 +286,7 @@ def judge(
     spread: ArrayLike = 1.0,
     log_density: ArrayLike | None = None,
     pits: ArrayLike | None = None,
+    levels: Sequence[float] = (0.5, 0.9),
 ) -> Scores:
     """All scores of a band, inside and outside separately.
 
@@ -301,10 +306,17 @@ def judge(
         Unit of the scores; the outputs' spreads where outputs of different units are averaged.
     log_density, pits : array (...), optional
         From :func:`log_score` and :func:`pit`, where they are known exactly; estimated from the draws if not given.
+    levels : sequence of float
+        Of the central intervals whose coverage is wanted; the interval score is the one of the highest.
 
     Returns
     -------
     Scores
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, no value is left, or a level is not a probability.
     """
     draws, truth, w = _checked(draws, truth, weights)
     spread = np.broadcast_to(np.asarray(spread, float), truth.shape)
@@ -314,12 +326,15 @@ def judge(
     pits = pit(draws, truth, weights=w) if pits is None else np.asarray(pits, float)
     density = log_score(draws, truth, weights=w) if log_density is None else np.asarray(log_density, float)
     error = (np.tensordot(w, draws, axes=1) - truth) / spread
-    each = {f"coverage_{round(100 * v)}": _covered(draws, truth, v, w) for v in (0.5, 0.9)} | {
-        "interval_score_90": interval_score(draws, truth, 0.9, w) / spread,
+    highest = max(levels)
+    each = {f"coverage_{100 * v:g}": _covered(draws, truth, v, w) for v in levels} | {
+        f"interval_score_{100 * highest:g}": interval_score(draws, truth, highest, w) / spread,
         "crps": crps(draws, truth, weights=w) / spread,
         "log_score": density + np.log(spread),
     }
     known = ~np.isnan(truth)
+    if not known.any():
+        raise InputError("every exact value is missing (NaN): there is nothing to judge; give at least one")
     table = {}
     for region, chosen in (("inside", known & ~outside), ("outside", known & outside)):
         count = int(chosen.sum())
@@ -366,3 +381,17 @@ def _interval(draws: np.ndarray, level: float, w: np.ndarray) -> np.ndarray:
     if np.ptp(w) == 0:
         return np.quantile(draws, ends, axis=0)
     return np.quantile(draws, ends, axis=0, weights=w, method="inverted_cdf")
+
+
+def against(value: float, spread: float) -> str:
+    """A number as text, with as many digits as show the second digit of a spread, at least three.
+
+    Examples
+    --------
+    >>> against(12345.678, 0.012), against(0.123456, 3.0)
+    ('12345.678', '0.123')
+    """
+    digits = 3
+    if np.isfinite(value) and np.isfinite(spread) and spread > 0 and value != 0:
+        digits = max(digits, 2 + int(np.floor(np.log10(abs(value))) - np.floor(np.log10(spread))))
+    return f"{value:.{min(digits, 17)}g}"

@@ -23,7 +23,8 @@ from bayes_pmm.errors import InputError
 __all__ = ["Cells", "Table", "read_dataset", "read_table"]
 
 _NO_ERROR = "-"
-_NOT_A_NUMBER = re.compile(r"[+-]?nan", re.IGNORECASE)
+_MISSING = re.compile(r"[+-]?nan|n/?a", re.IGNORECASE)
+_COMMENT = "#"
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 
 
@@ -51,7 +52,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Parameters
     ----------
     path : path-like
-        The first line holds the column names. Blank lines at the end are ignored.
+        The first line holds the column names. Lines that begin with # are comments, and they and blank lines at the
+        end are ignored.
 
     Returns
     -------
@@ -74,7 +76,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         raise InputError(f"{file}: line {line}: the line is blank; begin the file with the column names")
     header = [name.strip() for name in header]
     if not body:
-        raise InputError(f"{file}: there is no row below the header; add the data")
+        raise InputError(
+            f"{file}: there is no row below the header; add the data (lines that begin with {_COMMENT} are comments)"
+        )
     for line, cells in body:
         if len(cells) != len(header):
             what = (
@@ -94,9 +98,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
 def read_dataset(
     path: str | os.PathLike[str],
-    controls: Sequence[str],
-    outputs: Sequence[str],
-    errors: Sequence[str | None] | None = None,
+    controls: Sequence[str] | str,
+    outputs: Sequence[str] | str,
+    errors: Sequence[str | None] | str | None = None,
     where: str | None = None,
     long: tuple[str, str] | None = None,
 ) -> tuple[Dataset, np.ndarray | None]:
@@ -106,11 +110,11 @@ def read_dataset(
     ----------
     path : path-like
         See `read_table`.
-    controls : sequence of str
-        Column names.
-    outputs : sequence of str
+    controls : sequence of str, or str
+        Column names; a single text is one name, blanks and commas included.
+    outputs : sequence of str, or str
         Column names; in a long table, values of its WHICH column.
-    errors : sequence of (str or None), optional
+    errors : sequence of (str or None), or str, optional
         The column of each output's errors, "-" or None for an output without. In a long table all the errors
         stand in one column, and one name is enough.
     where : str, optional
@@ -134,6 +138,9 @@ def read_dataset(
         Where the file, an option or the data are at fault.
     """
     file = shown(path, 200)
+    controls, outputs, errors = (
+        [names] if isinstance(names, str) else names for names in (controls, outputs, errors)
+    )
     controls, outputs = [name.strip() for name in controls], [name.strip() for name in outputs]
     error_columns = _error_columns(file, errors, outputs, long)
     long = None if long is None else (long[0].strip(), long[1].strip())
@@ -221,6 +228,8 @@ class Cells:
             columns = ", ".join(shown(other) for other in self.table.header[:30])
             more = ", ..." if len(self.table.header) > 30 else ""
             hint = _separator_hint(self.table.header) or "correct the name or the header line"
+            if all(parse_number(other) is not None for other in self.table.header):
+                hint = f"the header line, the first that does not begin with {_COMMENT}, must hold the column names"
             raise InputError(
                 f"{self.file}: there is no column {shown(name)}; {hint}; the columns are {columns}{more}"
             )
@@ -240,9 +249,9 @@ class Cells:
         return self.table.rows[row][self.table.header.index(name)].strip()
 
     def value(self, row: int, name: str) -> float:
-        """Return a finite number, or NaN for a missing one."""
+        """Return a finite number, or NaN for a missing one: an empty cell, NaN, NA or n/a."""
         text = self.text(row, name)
-        if not text or _NOT_A_NUMBER.fullmatch(text):
+        if not text or _MISSING.fullmatch(text):
             return float("nan")
         number = parse_number(text)
         if number is None:
@@ -305,17 +314,27 @@ def _text(path: str | os.PathLike[str], file: str) -> str:
 
 def _records(text: str, file: str) -> list[tuple[int, list[str]]]:
     """Return the line on which each record begins, and its cells."""
-    # strict: a quote that is never closed would otherwise swallow the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    taken, first = 0, 0
+
+    def lines():
+        nonlocal taken, first
+        for text_line in io.StringIO(text, newline=""):
+            taken += 1
+            # Inside a record, a # at the beginning of a line stands in a quoted cell.
+            if not first and text_line.lstrip().startswith(_COMMENT):
+                continue
+            first = first or taken
+            yield text_line
+
     records = []
-    line = 1
     try:
-        for cells in reader:
-            records.append((line, cells))
-            line = reader.line_num + 1
+        # strict: a quote that is never closed would otherwise swallow the rest of the file.
+        for cells in csv.reader(lines(), skipinitialspace=True, strict=True):
+            records.append((first, cells))
+            first = 0
     except csv.Error as error:
         raise InputError(
-            f"{file}: line {line}: the line cannot be read ({error}); check its quotes"
+            f"{file}: line {first}: the line cannot be read ({error}); check its quotes"
         ) from None
     return records
 

@@ -16,11 +16,11 @@ import numpy as np
 from bayes_pmm import scores
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit, fit
+from bayes_pmm.fit import Fit, as_posterior, fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import QUANTILES
+from bayes_pmm.predict import QUANTILES, quantile_column
 from bayes_pmm.settings import as_key
 
 __all__ = [
@@ -146,7 +146,7 @@ class LeftOut:
         scores = {"output": np.array(self.data.output_names)[self.output]}
         for name in ("value", "log_density", "pit", "z", "crps", "distance", "extrapolated"):
             scores[name] = getattr(self, name)
-        scores |= {f"q{round(100 * q):02d}": v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
+        scores |= {quantile_column(q): v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
         return pd.DataFrame(columns | self.data.control_columns(self.row, (*columns, *scores)) | scores)
 
     def __str__(self):
@@ -159,6 +159,8 @@ class LeftOut:
             for r in self.refits
         ]
         return "\n".join(lines + [f"  not done: {text}" for text in self.skipped])
+
+    __repr__ = __str__
 
 
 def refit_without(
@@ -202,7 +204,7 @@ def refit_without(
 
 
 def leave_future_out(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
     method: Method | str = "auto",
     key: jax.Array | int = 0,
     *,
@@ -216,9 +218,9 @@ def leave_future_out(
 
     Parameters
     ----------
-    posterior : Posterior
-        Its units are fitted again to the kept rows of each refit, since leaving data out changes what the user would
-        have known.
+    posterior : Posterior or Fit
+        Of a fit its posterior. Its units are fitted again to the kept rows of each refit, since leaving data out
+        changes what the user would have known.
     method : Method or str
         For the refits.
     key : PRNG key or int
@@ -249,6 +251,7 @@ def leave_future_out(
     ----------
     Bürkner, Gabry, Vehtari, J. Stat. Comput. Simul. 90, 2499 (2020), arXiv:1902.06281 (for time series).
     """
+    posterior = as_posterior(posterior)
     data = posterior.data
     if not 0 < share < 1 or steps < 1 or end not in ("both", "upper", "lower"):
         raise InputError(
@@ -275,7 +278,7 @@ def leave_future_out(
 
 
 def k_fold(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
     method: Method | str = "auto",
     key: jax.Array | int = 0,
     folds: int | Sequence[int] = 5,
@@ -286,8 +289,8 @@ def k_fold(
 
     Parameters
     ----------
-    posterior : Posterior
-        Its units are fitted again to the kept rows.
+    posterior : Posterior or Fit
+        Of a fit its posterior. Its units are fitted again to the kept rows.
     method : Method or str
     key : PRNG key or int
     folds : int or integer array (N,)
@@ -297,6 +300,7 @@ def k_fold(
     -------
     LeftOut
     """
+    posterior = as_posterior(posterior)
     data = posterior.data
     key = as_key(key)
     key, key_folds = jax.random.split(key)

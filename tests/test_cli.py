@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,28 @@ def test_predict_writes_bands_and_never_overwrites(finished, capsys, tmp_path):
     assert run(capsys, "predict", folder, "--at", "c=2.5", "--strict", "--out", tmp_path / "x.csv")[0] == 3
 
 
+def test_predict_with_other_levels(finished, capsys, tmp_path):
+    folder, _ = finished
+    target = tmp_path / "bands.csv"
+    code, _, err = run(capsys, "predict", folder, "--at", "c=2.5", "--levels", "0.68,.95", "--out", target)
+    assert code == 0, err
+    header = target.read_text().splitlines()[0]
+    assert header == "c,output,kind,mean,sd,q02.5,q16,q50,q84,q97.5,extrapolated,doubts"
+    for wrong in ("95", "0.5,", "half"):
+        code, _, err = run(
+            capsys, "predict", folder, "--at", "c=2.5", "--levels", wrong, "--out", tmp_path / "x.csv"
+        )
+        assert code == 2
+        assert "--levels" in err
+
+
+def test_a_control_named_like_a_quantile_column(levels, capsys, tmp_path):
+    options = ["fit", levels, "--controls", "q02.5", "--outputs", "E0", "--out", tmp_path / "run"]
+    code, _, err = run(capsys, *options, "--levels", "0.95")
+    assert code == 2
+    assert "column of bands.csv" in err
+
+
 def test_predictions_agree_with_the_run(finished, capsys, tmp_path):
     folder, _ = finished
     target = tmp_path / "again.csv"
@@ -237,8 +260,16 @@ def test_report_prints_and_leaves_the_page(finished, capsys, tmp_path):
     page = tmp_path / "page.html"
     assert run(capsys, "report", folder, "--out", page)[0] == 0
     text = page.read_text()
+    for words in (
+        "levels.csv",
+        "c&lt;=1.5",
+        "<th>seed</th>",
+        "2 with 60 warm-up draws and 60 draws each, sampling",
+    ):
+        assert words in text, words
     assert "effective sample size" in text
-    assert "http" not in text.replace("http-equiv", "")
+    # Pictures in base64 may hold any four letters.
+    assert "http" not in re.sub(r'base64,[^"]*', "", text)
 
 
 def test_long_table_and_rest(levels, capsys, tmp_path):

@@ -27,7 +27,8 @@ def test_factor_is_the_order_statistic_of_the_scores():
 
 
 def test_too_few_values_give_an_infinite_band():
-    assert conformal(np.zeros(8), _bands(np.zeros(8), 1.0)).factor == np.inf
+    with pytest.warns(UserWarning, match="8 calibration values are too few .* at least 9"):
+        assert conformal(np.zeros(8), _bands(np.zeros(8), 1.0)).factor == np.inf
     assert np.isfinite(conformal(np.zeros(9), _bands(np.zeros(9), 1.0)).factor)
 
 

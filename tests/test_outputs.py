@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bayes_pmm import hermitian, model, outputs
-from bayes_pmm.basis import Polynomial
+from bayes_pmm.basis import Polynomial, parse_basis
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM, default_dim
 from bayes_pmm.outputs import Difference, Expectation, Level, Transition, as_outputs, parse_output
@@ -120,6 +120,31 @@ def test_a_bad_model_is_refused(arguments, message):
     with pytest.raises(InputError, match=message) as caught:
         PMM(**arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["affine", "poly:2", "fourier:1:3.0", "inverse:2"])
+def test_a_basis_may_be_given_as_on_the_command_line(text):
+    assert PMM(["E0"], basis=text) == PMM(["E0"], basis=parse_basis(text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"outputs": ["E0"], "basis": "foo"}, "basis 'foo' does not parse; use affine, poly:D"),
+        ({"outputs": ["E0"], "basis": np.exp}, "is no basis; .* Custom"),
+        ({"outputs": [0, 1]}, "output 0 is no expression; write a text such as 'E0'"),
+        ({"outputs": ["E0"], "dim": "4"}, "dim = '4' is no whole number"),
+        ({"outputs": ["E0"], "dim": 2.5}, "dim = 2.5 is no whole number"),
+        ({"outputs": ["E0", None]}, "output None is no expression"),
+    ],
+)
+def test_what_is_no_text_or_no_basis_says_what_to_write(arguments, message):
+    with pytest.raises(InputError, match=message):
+        PMM(**arguments)
+
+
+def test_one_output_needs_no_list():
+    assert PMM("E1").outputs == PMM(parse_output("E1")).outputs == PMM(["E1"]).outputs
 
 
 @pytest.mark.parametrize("field", hermitian.FIELDS)

@@ -391,6 +391,16 @@ def test_columns_must_match_outputs():
         Posterior(dataset(1, outputs=("E0", "E1")), PMM(["E0"]))
 
 
+@pytest.mark.parametrize("second", [PMM(["E0"]), ["E0"], "E0"])
+def test_exchanged_or_other_arguments_say_the_order(second):
+    data = dataset(1, outputs=("E0",))
+    with pytest.raises(InputError, match=r"write Posterior\(data, PMM"):
+        Posterior(second, data)
+    if not isinstance(second, PMM):
+        with pytest.raises(InputError, match=r"write Posterior\(data, PMM"):
+            Posterior(data, second)
+
+
 def test_user_basis_without_constant():
     """A basis without a constant: energies are not centred, M(c) = c M_0."""
     data = dataset(1, outputs=("E0", "E1"))

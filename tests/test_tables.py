@@ -58,6 +58,7 @@ SAME = {
     "tabs around": PLAIN.replace(",", "\t,\t"),
     "quotes": '"g", "E0","E1","s0","no,te"\n"0","1", "2",".1","x\ny"\n1,3,4,.2,","\n2,5,6,.3,""""\n',
     "exponents": PLAIN.replace("\n1,3,", "\n+1.,30e-1,").replace(",5,6,", ",.5E+1,6.0,"),
+    "comments": '# made by hand, "roughly\n#\n' + PLAIN.replace("\n1,", "\n  # 9,9,9\n1,") + "# end",
     "accents": PLAIN.replace("note", "größe"),
     "duplicates that nobody uses": "x,g,E0,E1,s0,x\n,0,1,2,.1,\na,1,3,4,.2,b\n1,2,5,6,.3,2\n",
 }
@@ -85,6 +86,26 @@ def test_missing_cells_and_rows_without_any_output(table):
     np.testing.assert_array_equal(data.values, [[NAN, 2], [3, NAN], [NAN, 5]])
     np.testing.assert_array_equal(data.errors, [[0, 0.1], [0, 0], [0, 0.2]])
     assert data.row_labels == ("line 3", "line 4", "line 5")
+
+
+def test_cells_that_say_that_they_are_missing(table):
+    data, _ = read_dataset(
+        table("g,E0,s\n0,1,.1\n1,n/a,n/a\n2,NA,NA\n3,na,\n4,N/A,x\n5,2,.1\n"), "g", "E0", "s"
+    )
+    np.testing.assert_array_equal(data.controls, [[0], [5]])
+
+
+def test_a_single_text_is_one_name(table):
+    path = table('V (cm),"T0, lower",s\n0,1,.1\n1,2,.1\n')
+    data, _ = read_dataset(path, "V (cm)", "T0, lower", "s")
+    assert data.control_names + data.output_names == ("V (cm)", "T0, lower")
+    np.testing.assert_array_equal(data.errors, [[0.1], [0.1]])
+
+
+def test_lines_are_counted_with_comments_and_a_quoted_cell_is_none(table):
+    found = read_table(table('# a\na,b\n# b\n"x\n# y",1\n2,3 # c\n'))
+    assert found.lines == [4, 6]
+    assert found.rows == [["x\n# y", "1"], ["2", "3 # c"]]
 
 
 def test_columns_that_no_option_names_are_never_looked_at(table):
@@ -150,6 +171,9 @@ BAD_FILES = {
     "byte order mark only": (b"\xef\xbb\xbf", ["empty"]),
     "blank": ("\n\n", ["empty"]),
     "header only": ("g,E0\n", ["no row below the header"]),
+    "comments only": ("# a\n#b\n", ["empty"]),
+    "all rows are comments": ("id,g\n#1,2\n#2,3\n", ["no row below the header", "comments"]),
+    "open quote below a comment": ('# "\ng,E0\n#\n0,"1\n1,2\n', ["line 4", "cannot be read", "quotes"]),
     "blank first line": ("\ng,E0\n0,1\n", ["line 1", "blank", "column names"]),
     "blank line inside": ("g,E0\n0,1\n\n1,2\n", ["line 3", "blank"]),
     "short row": ("g,E0\n0,1\n1\n", ["line 3", "1 cell ", "header has 2"]),
@@ -189,6 +213,9 @@ BAD_DATA = {
     "case": (PLAIN, {"controls": ["G"]}, ["no column G"]),
     "semicolons": ("g;E0;E1\n0;1;2\n", {}, ["no column g", "semicolons"]),
     "tabs": ("g\tE0\tE1\n0\t1\t2\n", {}, ["no column g", "tabs"]),
+    "control not available": ("g,E0,E1\n0,1,2\nNA,3,4\n", {}, ["line 3, column g", "NaN"]),
+    "error not available": ("g,E0,E1,s\n0,1,2,n/a\n", {"errors": ["s", "-"]}, ["line 2, column s", "empty"]),
+    "header in a comment": ("# g,E0,E1\n0,1,2\n1,2,3\n", {}, ["no column g", "header line", "#", "names"]),
     "no header": ("0,1,2\n1,2,3\n", {}, ["no column g", "header line"]),
     "used twice": ("g,E0,E1, E0\n0,1,2,3\n1,2,3,4\n", {}, ["line 1", "column E0", "2 times"]),
     "control twice": (PLAIN, {"controls": ["g", "g"]}, ["column g", "twice"]),
@@ -206,7 +233,7 @@ BAD_DATA = {
     "control text": ("g,E0,E1\n0,1,2\nlow,3,4\n", {}, ["line 3, column g", "low is not a number"]),
     "control of a row without outputs": ("g,E0,E1\n0,1,2\n1,3,4\nx,,\n", {}, ["line 4, column g"]),
     "control constant": ("g,E0,E1\n1,1,2\n1,3,4\n", {}, ["column g", "constant"]),
-    "output text": ("g,E0,E1\n0,1,2\n1,n/a,4\n", {}, ["line 3, column E0", "n/a is not a number", "empty"]),
+    "output text": ("g,E0,E1\n0,1,2\n1,none,4\n", {}, ["line 3, column E0", "none is not a number", "empty"]),
     "output underscore": ("g,E0,E1\n0,1,2\n1,1_000,4\n", {}, ["line 3, column E0", "1_000 is not"]),
     "output hexadecimal": ("g,E0,E1\n0,1,2\n1,0x10,4\n", {}, ["line 3, column E0", "0x10 is not"]),
     "output in other digits": ("g,E0,E1\n0,1,2\n1,٣,4\n", {}, ["line 3, column E0", "is not a number"]),

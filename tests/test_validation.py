@@ -20,6 +20,7 @@ from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.judging import judge_fit, mixture
 from bayes_pmm.judging_plots import ecdf_band, plot_left_out, plot_pit, plot_reliability
 from bayes_pmm.loo import loo, psis
+from bayes_pmm.plotting import plot_bands
 from bayes_pmm.validation import k_fold, leave_future_out, outer_rows, refit_without
 
 az = import_arviz()
@@ -66,6 +67,41 @@ def test_left_out_data_have_their_closed_form(straight, future):
         z = (y - law.mean()[0]) / law.std()[0]
         crps = law.std()[0] * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
         assert future.crps[m] == pytest.approx(crps, abs=0.03 * law.std()[0])
+
+
+def test_a_fit_stands_for_its_posterior_where_it_is_drawn_again(straight, fitted, future):
+    again = leave_future_out(fitted, Exact(), 1, steps=2, share=0.4)
+    np.testing.assert_array_equal(again.log_density, future.log_density)
+    folds = k_fold(fitted, Exact(200), 1, folds=2)
+    np.testing.assert_array_equal(folds.z, k_fold(straight, Exact(200), 1, folds=2).z)
+    defects = [bp.learn_defect(x, Exact(200), 1).probabilities for x in (fitted, straight)]
+    np.testing.assert_array_equal(*defects)
+    np.testing.assert_array_equal(*(prior_predictive(x, 0, draws=3)["model"] for x in (fitted, straight)))
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda x: judge_fit(x, [0.5], [1.0]),
+        predictive_check,
+        lambda x: bp.with_defect(x, None),
+        lambda x: bp.compare([x, x], 0),
+        lambda x: bp.compare({"a": x, "b": x}, 0),
+        lambda x: bp.log_evidence(x, 0),
+        lambda x: plot_bands(x, None),
+    ],
+)
+def test_a_posterior_without_draws_says_what_is_missing(straight, judge):
+    with pytest.raises(InputError, match=r"needs draws, .* give fit\(posterior, key=0\)"):
+        judge(straight)
+    with pytest.raises(InputError, match="Dataset is no fit"):
+        judge(straight.data)
+
+
+@pytest.mark.parametrize("refit", [leave_future_out, k_fold, bp.learn_defect])
+def test_data_alone_are_no_posterior(straight, refit):
+    with pytest.raises(InputError, match="neither a posterior nor a fit"):
+        refit(straight.data)
 
 
 def test_rows_distances_and_totals(straight, future):

@@ -1,0 +1,139 @@
+"""Pictures: what is drawn where, in any unit and for any number of controls and outputs."""
+
+import numpy as np
+import pytest
+from canned import canned
+from matplotlib.collections import PathCollection
+
+import bayes_pmm as bp
+from bayes_pmm.plotting import MAX_CURVES, panels, plot_bands, plot_chains, plot_residuals
+
+
+@pytest.fixture(scope="module")
+def one():
+    return canned(("g",), ("E0", "E1"), error=0.1)
+
+
+@pytest.fixture(scope="module")
+def two():
+    return canned(("J", "h"), ("E0", "E1", "E1-E0"))
+
+
+def grid(*axes):
+    return np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+
+def legend(figure):
+    (found,) = figure.legends
+    return [text.get_text() for text in found.get_texts()]
+
+
+def curves(ax):
+    """Lines of the panel that hold more than the proxies of the legend."""
+    return [line for line in ax.lines if len(line.get_xdata()) > 1]
+
+
+def test_one_control(one):
+    bands = one.predict(np.linspace(-0.5, 1.5, 7), levels=(0.68, 0.95))
+    figure = plot_bands(one, bands, bands.mean["latent"])
+    assert len(figure.axes) == 2
+    # One legend for both panels, outside of them.
+    assert all(ax.get_legend() is None for ax in figure.axes)
+    names = legend(figure)
+    assert len(names) == len(set(names))
+    assert {"95 % latent", "68 % latent", "95 % predictive", "median", "data", "exact"} <= set(names)
+    assert "outside the data" in names
+
+
+def test_grey_begins_where_the_data_end(one):
+    bands = one.predict(np.linspace(-0.5, 1.5, 4))
+    ax = plot_bands(one, bands).axes[0]
+    spans = [p for p in ax.patches if p.get_label() == "outside the data"]
+    edges = sorted(x for p in spans for x in (p.get_x(), p.get_x() + p.get_width()))
+    g = one.posterior.data.controls[:, 0]
+    np.testing.assert_allclose(edges, [-0.5, g.min(), g.max(), 1.5])
+    inside = plot_bands(one, one.predict(np.linspace(0.4, 0.6, 4)))
+    assert "outside the data" not in legend(inside)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e9])
+def test_the_predictive_band_is_there_in_any_unit(one, unit):
+    bands = one.predict(np.linspace(0, 1, 5))
+    scaled = bp.Bands(
+        bands.controls,
+        bands.control_names,
+        bands.output_names,
+        {k: unit * v for k, v in bands.mean.items()},
+        {k: unit * v for k, v in bands.sd.items()},
+        {k: unit * v for k, v in bands.quantiles.items()},
+        bands.extrapolated,
+    )
+    assert "90 % predictive" in legend(plot_bands(one, scaled))
+    scaled.quantiles["predictive"] = scaled.quantiles["latent"]
+    assert "90 % predictive" not in legend(plot_bands(one, scaled))
+
+
+def test_a_grid_of_two_controls_is_drawn_as_curves(two):
+    bands = two.predict(grid(np.linspace(0, 2, 9), [0.0, 0.5, 1.0]))
+    figure = plot_bands(two, bands, bands.mean["latent"])
+    assert len(figure.axes) == 3
+    names = legend(figure)
+    assert {"h = 0", "h = 0.5", "h = 1", "data, coloured by h", "outside the data", "exact"} <= set(names)
+    for ax in figure.axes:
+        assert ax.get_xlabel() == "J"
+        (points,) = (c for c in ax.collections if isinstance(c, PathCollection))
+        assert len(points.get_offsets()) == two.posterior.data.n_rows
+    # Median, its part inside and exact values of each curve, and no line from one curve to the next.
+    assert all(np.all(np.diff(line.get_xdata()) > 0) for line in curves(figure.axes[0]))
+    other = plot_bands(two, bands, control="h")
+    assert other.axes[0].get_xlabel() == "h"
+    assert sum(name.startswith("J = ") for name in legend(other)) == MAX_CURVES
+
+
+def test_the_rows_of_a_grid_may_stand_in_any_order(two):
+    controls = grid(np.linspace(0, 2, 5), [0.0, 1.0])
+    plain = plot_bands(two, two.predict(controls)).axes[0]
+    shuffled = plot_bands(two, two.predict(controls[np.random.default_rng(0).permutation(10)])).axes[0]
+    for a, b in zip(curves(plain), curves(shuffled), strict=True):
+        np.testing.assert_array_equal(a.get_xdata(), b.get_xdata())
+
+
+def test_points_that_are_no_grid_keep_their_order(two):
+    bands = two.predict(np.random.default_rng(0).uniform(size=(7, 2)))
+    assert plot_bands(two, bands).axes[0].get_xlabel() == "prediction point"
+    assert plot_bands(two, bands, control="J").axes[0].get_xlabel() == "J"
+    assert plot_bands(two, two.predict([[0.5, 0.5]])).axes[0].get_xlabel() == "prediction point"
+
+
+def test_three_controls():
+    fit = canned(("a", "b", "c"), ("E0",))
+    bands = fit.predict(grid([0.0, 1.0, 2.0], [0.0, 1.0], [0.5]))
+    assert "b = 1, c = 0.5" in legend(plot_bands(fit, bands))
+
+
+def test_panels_leave_no_empty_quarter():
+    assert {n: len(panels(n)[0].axes) for n in (1, 2, 3, 4, 6)} == {1: 1, 2: 2, 3: 3, 4: 4, 6: 6}
+    assert len({ax.get_subplotspec().rowspan.start for ax in panels(3)[1]}) == 1
+
+
+def test_exact_values_of_another_shape_are_refused(one):
+    bands = one.predict(np.linspace(0, 1, 4))
+    for exact in (np.zeros((4, 1)), np.zeros((3, 2)), np.zeros(4), 1.0):
+        with pytest.raises(bp.InputError, match=r"exact values of shape .* columns E0, E1"):
+            plot_bands(one, bands, exact)
+    single = canned(("g",), ("E0",))
+    plot_bands(single, single.predict([0.1, 0.2]), [1.0, 2.0])
+
+
+def test_residuals_against_the_only_control(one, two):
+    ax = plot_residuals(one).axes[0]
+    assert ax.get_xlabel() == "g"
+    np.testing.assert_array_equal(ax.lines[-1].get_xdata(), one.posterior.data.controls[:, 0])
+    assert any(name.startswith("±2") for name in legend(plot_residuals(one)))
+    assert plot_residuals(two).axes[0].get_xlabel() == "row of the data"
+
+
+def test_the_title_of_the_chains_stands_above_both_panels(one):
+    figure = plot_chains(one)
+    assert figure.get_suptitle().startswith("worst output")
+    assert all(ax.get_title() == "" for ax in figure.axes)
