@@ -133,8 +133,8 @@ def test_a_basis_may_be_given_as_on_the_command_line(text):
         ({"outputs": ["E0"], "basis": "foo"}, "basis 'foo' does not parse; use affine, poly:D"),
         ({"outputs": ["E0"], "basis": np.exp}, "is no basis; .* Custom"),
         ({"outputs": [0, 1]}, "output 0 is no expression; write a text such as 'E0'"),
-        ({"outputs": ["E0"], "dim": "4"}, "dim = '4' is no whole number"),
-        ({"outputs": ["E0"], "dim": 2.5}, "dim = 2.5 is no whole number"),
+        ({"outputs": ["E0"], "dim": "4"}, "dim = '4' is not a whole number"),
+        ({"outputs": ["E0"], "dim": 2.5}, "dim = 2.5 is not a whole number"),
         ({"outputs": ["E0", None]}, "output None is no expression"),
     ],
 )
