@@ -7,9 +7,8 @@ import jax
 import numpy as np
 
 from bayes_pmm import scores
-from bayes_pmm.data import columns_by_name
 from bayes_pmm.fit import Fit, as_fit
-from bayes_pmm.predict import check_controls, outputs_at, widened
+from bayes_pmm.predict import check_controls, check_exact, outputs_at, widened
 
 __all__ = ["judge_fit", "mixture"]
 
@@ -86,11 +85,11 @@ def judge_fit(
         Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
         each value by itself, so the correlation of a defect between points does not enter.
     """
-    truth = columns_by_name(truth, as_fit(fit).posterior.data.output_names, "exact values")
+    data = as_fit(fit).posterior.data
+    controls = check_controls(fit.posterior, controls)
+    truth = check_exact(truth, data.output_names, len(controls))
     draws = fit.sample(controls, "latent", key)
     draws = draws.reshape(-1, *draws.shape[2:])
-    if truth.shape == draws.shape[1:2] and draws.shape[2] == 1:
-        truth = truth[:, None]
     mean, sd, weights = mixture(fit, controls)
     exact = {}
     if np.all(sd > 0):
@@ -99,5 +98,5 @@ def judge_fit(
             "pits": scores.pit(mean, truth, sd, weights),
         }
     spread = fit.posterior.scaling.spread if spread is None else spread
-    outside = fit.posterior.data.extrapolated(check_controls(fit.posterior, controls))
+    outside = data.extrapolated(controls)
     return scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **exact)

@@ -10,10 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bayes_pmm.convergence import rhat_and_ess
-from bayes_pmm.data import columns_by_name
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import Fit, as_fit
-from bayes_pmm.predict import KINDS, Bands
+from bayes_pmm.predict import KINDS, Bands, check_exact
 
 __all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals"]
 
@@ -50,7 +49,8 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     data = as_fit(fit).posterior.data
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
-    exact = _exact(bands, exact)
+    if exact is not None:
+        exact = check_exact(exact, bands.output_names, len(bands.controls))
     figure, axes = panels(len(bands.output_names))
     j = None if control is None else data.control_names.index(control)
     curves = None if data.n_controls == 1 else _grid_curves(bands.controls, j)
@@ -105,22 +105,6 @@ def legend_below(figure: Figure) -> None:
         frameon=False,
         ncols=columns,
     )
-
-
-def _exact(bands: Bands, exact: Any) -> np.ndarray | None:
-    """Exact values (N, Q), or None."""
-    if exact is None:
-        return None
-    N, Q = bands.extrapolated.shape
-    values = np.asarray(columns_by_name(exact, bands.output_names, "exact values"), float)
-    if values.shape == (N,) and Q == 1:
-        values = values[:, None]
-    if values.shape != (N, Q):
-        raise InputError(
-            f"exact values of shape {values.shape} do not fit bands of shape {(N, Q)}; give one row per control of the"
-            f" bands, with the columns {', '.join(bands.output_names)}"
-        )
-    return values
 
 
 def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -> None:

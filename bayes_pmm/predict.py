@@ -146,6 +146,25 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
     return c
 
 
+def check_exact(exact: Any, output_names: Sequence[str], rows: int) -> np.ndarray:
+    """Exact values as a float array (N, Q), NaN where unknown; columns with names are found by these.
+
+    Raises
+    ------
+    InputError
+        If they are no numbers, or not of shape (N, Q); for one output (N,) will do.
+    """
+    values = columns_by_name(exact, output_names, "exact values")
+    if values.ndim == 1 and len(output_names) == 1:
+        values = values[:, None]
+    if values.shape != (rows, len(output_names)):
+        raise InputError(
+            f"exact values of shape {values.shape} do not fit {rows} controls; give one row per control, with the"
+            f" columns {', '.join(output_names)}"
+        )
+    return values
+
+
 def widened(
     posterior: Posterior,
     outputs: np.ndarray,

@@ -79,6 +79,8 @@ def test_exact_values_are_matched_by_name_too(fit):
     table = pd.DataFrame(exact[:, ::-1], columns=list(fit.posterior.data.output_names[::-1]))
     plain, named = bp.judge_fit(fit, PLAIN, exact), bp.judge_fit(fit, TABLE, table)
     np.testing.assert_array_equal(plain.pits, named.pits)
+    with pytest.raises(bp.InputError, match="do not fit 3 controls"):
+        bp.judge_fit(fit, PLAIN, exact[:2])
     with pytest.raises(bp.InputError, match="every exact value is missing"):
         bp.judge_fit(fit, PLAIN, np.full((3, 3), np.nan))
     with pytest.raises(bp.InputError, match="exact values: the column E1"):

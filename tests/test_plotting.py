@@ -119,7 +119,9 @@ def test_panels_leave_no_empty_quarter():
 def test_exact_values_of_another_shape_are_refused(one):
     bands = one.predict(np.linspace(0, 1, 4))
     for exact in (np.zeros((4, 1)), np.zeros((3, 2)), np.zeros(4), 1.0):
-        with pytest.raises(bp.InputError, match=r"exact values of shape .* columns E0, E1"):
+        with pytest.raises(
+            bp.InputError, match=r"exact values of shape .* do not fit 4 controls; .* columns E0, E1"
+        ):
             plot_bands(one, bands, exact)
     single = canned(("g",), ("E0",))
     plot_bands(single, single.predict([0.1, 0.2]), [1.0, 2.0])
