@@ -373,7 +373,7 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
 def time_taken(info: dict[str, Any]) -> str:
     """Seconds of sampling, and of all where that is known: compiling and looking for starts may well take longer."""
     seconds, total = info["seconds"], info.get("total_seconds", 0.0)
-    return f"{seconds:.1f} s" if total < seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
+    return f"{seconds:.1f} s" if total <= seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
 
 
 def as_posterior(given: Any) -> Posterior:

@@ -42,6 +42,8 @@ def test_a_fit_says_its_status_and_how_long_it_took(fit):
     bad = replace(fit, diagnosis=Diagnosis("failed", ("stuck",), 2.0, 3.0, 0))
     assert "status: failed\n  - stuck\n" in repr(bad)
     assert "0.5 s" in repr(fit)
+    instant = replace(fit, draws=replace(fit.draws, info=fit.draws.info | {"seconds": 0.0}))
+    assert "sampling" not in repr(instant)
     timed = replace(fit, draws=replace(fit.draws, info=fit.draws.info | {"total_seconds": 63.7}))
     assert "sampling 0 s of 64 s" in str(timed)
 
