@@ -22,7 +22,7 @@ from bayes_pmm.convergence import import_arviz
 from bayes_pmm.data import Dataset
 from bayes_pmm.diagnostics import LIMITS
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.settings import as_key
@@ -194,6 +194,7 @@ def loo(
     Vehtari, Gelman, Gabry, Stat. Comput. 27, 1413 (2017); Paananen, Piironen, Bürkner, Vehtari, Stat. Comput. 31, 16
     (2021), arXiv:1906.08850.
     """
+    fit = as_fit(fit)
     data = fit.posterior.data
     rows, cols = np.nonzero(data.mask)
     x, base, evaluate = _flat(fit)

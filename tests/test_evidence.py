@@ -202,7 +202,8 @@ def test_nested_sampling_agrees_for_two_by_two(curved):
     nested = nested_log_evidence(curved.posterior, 0)
     assert nested.images == 2
     assert abs(nested.log_z - exact_evidence(curved.posterior)) < 3 * nested.se
-    assert log_evidence(curved, 1).checked(nested).status == "ok"
+    # The walk of the fixture is a short one, which is a reason of its own.
+    assert not any("nested" in reason for reason in log_evidence(curved, 1).checked(nested).reasons)
 
 
 def test_disagreement_is_a_reason():
