@@ -19,7 +19,7 @@ import numpy as np
 
 from bayes_pmm.data import columns_by_name
 from bayes_pmm.doubts import DOUBTS, bend
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import InputError, not_written
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import stretch
@@ -336,7 +336,7 @@ class Bands:
         except FileExistsError:
             raise InputError(f"{path}: exists already; choose another name or move it away") from None
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+            raise not_written(path, error) from error
 
     def __repr__(self):
         return f"{self._headline}\n{self._head.to_string(index=False)}{self._more}"
