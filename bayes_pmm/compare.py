@@ -6,7 +6,7 @@ bands outside, take a generous dimension, or judge by leave-future-out, which pr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from bayes_pmm.inference import Method, method_by_name
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
+from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import KINDS, LEVELS, Bands, bands
 from bayes_pmm.settings import as_key
 
@@ -112,7 +113,8 @@ class Comparison:
             if m.evidence is not None:
                 row |= {"log_evidence": m.evidence.log_z, "log_evidence_se": m.evidence.se}
                 row |= {"evidence_status": m.evidence.status}
-            rows.append(row | {f"weight_{k}": float(w[i]) for k, w in self.weights.items()})
+            row |= {f"weight_{k}": float(w[i]) for k, w in self.weights.items()}
+            rows.append(row | {"settings": _settings(m.fit.posterior)})
         return pd.DataFrame(rows)
 
     @property
@@ -146,6 +148,8 @@ class Comparison:
             f"{x:.{digits}f} ± {s:.{digits}f}" for x, s in zip(table[a], table[b], strict=True)
         ]
         shown = table[["name", "dim", "field", "basis", "outputs", "noise", "parameters", "status"]].copy()
+        if table["settings"].any():
+            shown["settings"] = table["settings"]
         shown["loo"] = joined("loo", "loo_se")
         shown["behind"] = joined("loo_behind", "loo_behind_se")
         for name, digits in {"future": 1, "log_evidence": 2}.items():
@@ -366,6 +370,17 @@ def _all_weights(models: list[Compared], key: jax.Array) -> dict[str, np.ndarray
     if all(m.evidence is not None for m in models):
         weights["evidence"] = softmax([m.evidence.log_z for m in models])
     return weights
+
+
+def _settings(posterior: Posterior) -> str:
+    """What of prior, noise and widening is not as by default, apart from what other columns say."""
+    found = []
+    for part in (posterior.prior, posterior.noise, posterior.widening):
+        for f in fields(part):
+            value = getattr(part, f.name)
+            if value != f.default and (part, f.name) != (posterior.noise, "floor"):
+                found.append(f"{f.name}={value}")
+    return ", ".join(found)
 
 
 def _noise(fit: Fit) -> str:

@@ -11,9 +11,12 @@ from line import Exact, line, predictive
 from scipy.special import softmax
 
 from bayes_pmm import cli
-from bayes_pmm.compare import Compared, Comparison, compare
+from bayes_pmm.compare import Compared, Comparison, _settings, compare
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import fit
+from bayes_pmm.noise import Noise
+from bayes_pmm.priors import Prior
+from bayes_pmm.widening import Widening
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +212,11 @@ def test_bad_command_lines_are_one_clear_line(runs, capsys, monkeypatch, argumen
     assert words in err
     assert len(err.strip().splitlines()) == 1
     assert sorted(p.name for p in runs.iterdir()) == before
+
+
+def test_settings_are_those_that_are_not_the_default(lines):
+    stiff = lines["stiff"].posterior
+    assert "scale_median=0.05" in _settings(stiff)
+    plain = replace(stiff, prior=Prior(), noise=Noise(floor=False), widening=Widening())
+    assert _settings(plain) == ""
+    assert _settings(replace(plain, widening=Widening(0.0))) == "rate=0.0"
