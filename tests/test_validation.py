@@ -84,7 +84,7 @@ def test_a_fit_stands_for_its_posterior_where_it_is_drawn_again(straight, fitted
     [
         lambda x: judge_fit(x, [0.5], [1.0]),
         predictive_check,
-        lambda x: loo(x, 0),
+        loo,
         lambda x: bp.with_defect(x, None),
         lambda x: bp.compare([x, x], 0),
         lambda x: bp.compare({"a": x, "b": x}, 0),
