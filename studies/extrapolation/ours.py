@@ -70,7 +70,7 @@ def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = No
     info, diagnosis = fit.draws.info, fit.diagnosis
     floor = fit.draws.sites.get("floor")
     about = {
-        "dim": model.dim,
+        "dim": posterior.pmm.dim,
         "status": bands.status,
         "reasons": list(bands.reasons),
         "rhat": diagnosis.max_rhat,
