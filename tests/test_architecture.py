@@ -39,6 +39,8 @@ ROOMS = (
     "inference.protocol",
     "inference.checkpoint",
     "inference.chains",
+    "inference.least_squares",
+    "inference.sensitivity",
     "inference.start",
     "inference.importance",
     "inference.mixture",

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from bayes_pmm import spectrum
 from bayes_pmm.inference.constrained import Target
+from bayes_pmm.inference.sensitivity import outputs_and_cotangents
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["Lifted"]
@@ -70,7 +70,7 @@ class Lifted:
         def constraint(q):
             eta = q[D:]
             (matrices, sigma), pull = jax.vjp(pieces, q[:D])
-            f, cotangent = _outputs_and_cotangents(post.pmm, matrices, phi, rows, cols)
+            f, cotangent = outputs_and_cotangents(post.pmm, matrices, phi, rows, cols)
             cotangent = unit.reshape(-1, 1, 1, 1) * cotangent
             J = jax.vmap(lambda G, e: pull((G, e))[0])(cotangent, jnp.diag(eta))
             return unit * f + sigma * eta - y, jnp.concatenate([J, jnp.diag(sigma)], axis=1)
@@ -98,26 +98,3 @@ class Lifted:
         """Log of prior times likelihood at u (D,), Jacobian of the transforms included."""
         a = (arrays[k] for k in ("c", "y", "error"))
         return -self.posterior.with_arrays(arrays).potential(self.unravel(u), *a)
-
-
-def _outputs_and_cotangents(pmm, matrices, phi, rows, cols):
-    """Outputs (M,) of the observed cells in the model's units, and their cotangents (M, K, n, n).
-
-    Row by row: an output at one control depends on the matrices through M(c) alone, so the costly part is one
-    small matrix per control instead of all matrices for each datum.
-    """
-    primary, secondary = matrices[: phi.shape[1]], matrices[phi.shape[1] :]
-    vectors = any(o.needs_vectors for o in pmm.outputs)
-
-    def row(M, secondary):
-        w, V = spectrum.eigh(M) if vectors else (spectrum.levels(M), None)
-        named = dict(zip(pmm.operators, secondary, strict=True))
-        return jnp.stack([o.value(w, V, named) for o in pmm.outputs])
-
-    def one(M):
-        f, pull = jax.vjp(row, M, secondary)
-        return f, *jax.vmap(pull)(jnp.eye(len(pmm.outputs)))
-
-    f, G, G_secondary = jax.vmap(one)(pmm.matrix(primary, phi))
-    cotangent = phi[rows][:, :, None, None] * G[rows, cols][:, None]
-    return f[rows, cols], jnp.concatenate([cotangent, G_secondary[rows, cols]], axis=1)

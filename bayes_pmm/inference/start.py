@@ -7,19 +7,25 @@ minimises the misfit plus its distance to its own prior draw, and the result is 
 Along the path the noise floor with the largest Laplace evidence is kept.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix
 from threadpoolctl import threadpool_limits
 
 from bayes_pmm import gauge, hermitian, spectrum
 from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.inference.least_squares import log_determinant, minimise
+from bayes_pmm.inference.sensitivity import outputs_and_cotangents
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["AnnealedStarts", "Basin", "Starts"]
+
+PORTION = 12
+"""Starts that one thread optimises at a time."""
 
 CLOSE = 3.0
 """Basins within this of the best log evidence each get a chain, as far as there are chains."""
@@ -110,9 +116,9 @@ class AnnealedStarts:
         if not posterior.noise.floor:
             path = np.append(path, 0.0)
         keys = jax.random.split(key, self.candidates)
-        with threadpool_limits(1):
-            found = _anneal(posterior, keys, jnp.asarray(path), self.steps)
-        matrices, scale, floor, evidence, misfit, fitted = (np.asarray(x) for x in found)
+        matrices, scale, floor, evidence, misfit, fitted = _anneal(
+            posterior, keys, jnp.asarray(path), self.steps
+        )
         finite = np.isfinite(evidence)
         if not finite.any():
             raise BayesPMMError(
@@ -154,49 +160,57 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
             shift = shift.at[0].set(jnp.sqrt(v + s2[0] / n) * x[0, size] - mean)
         return plain + shift[:, None, None] * jnp.eye(n)[None]
 
-    def fitted(x, scale, arrays):
-        return posterior.with_arrays(arrays).evaluate(matrices(x, scale), arrays["c"])[rows, cols]
-
-    def noise(level, arrays):
-        unit = jnp.asarray(arrays["scaling"]["spread"])
-        return jnp.sqrt(arrays["error"][rows, cols] ** 2 + (level * unit[cols]) ** 2)
-
-    def residuals(x, args):
-        x0, scale, level, arrays = args
-        return (fitted(x, scale, arrays) - arrays["y"][rows, cols]) / noise(level, arrays), x - x0
-
-    solver = optimistix.LevenbergMarquardt(rtol=1e-3, atol=1e-3)
-
     def one(key, path, arrays):
         k1, k2 = jax.random.split(key)
-        medians, _ = posterior.with_arrays(arrays).matrix_prior.hyperparameters()
+        post = posterior.with_arrays(arrays)
+        medians, _ = post.matrix_prior.hyperparameters()
         scale = jnp.asarray(medians) * jnp.exp(jnp.asarray(spreads) * jax.random.normal(k1, (K,)))
-        x0 = jax.random.normal(k2, (K, size + 1))
+        x0 = jax.random.normal(k2, (K * (size + 1),))
+        spread, shift, unit = (jnp.asarray(arrays["scaling"][k])[cols] for k in ("spread", "shift", "scale"))
+        y, error = arrays["y"][rows, cols], arrays["error"][rows, cols]
+        phi = post.scaling.coefficients(post.pmm.basis, arrays["c"])
+
+        def fitted(x):
+            """Outputs (M,) of the observed cells in the model's units, and their Jacobian (M, P)."""
+            M, pull = jax.vjp(lambda x: matrices(x.reshape(K, size + 1), scale), x)
+            f, cotangents = outputs_and_cotangents(post.pmm, M, phi, rows, cols)
+            return f, jax.vmap(lambda G: pull(G)[0])(cotangents)
 
         def stage(x, level):
-            args = (x0, scale, level, arrays)
-            result = optimistix.least_squares(residuals, solver, x, args, max_steps=steps, throw=False)
-            better = jnp.isfinite(result.value).all()
-            x = jnp.where(better, result.value, x)
-            f, J = fitted(x, scale, arrays), jax.jacrev(fitted)(x, scale, arrays).reshape(len(rows), -1)
-            sigma = noise(level, arrays)
-            r = (f - arrays["y"][rows, cols]) / sigma
-            A = J / sigma[:, None]
+            # The data's distance from the outputs' own zero first: energies may be large and their spread small.
+            sigma = jnp.sqrt(error**2 + (level * spread) ** 2) / unit
+
+            def residuals(x):
+                f, J = fitted(x)
+                return (f - (y - shift) / unit) / sigma, J / sigma[:, None]
+
+            x = minimise(residuals, x, x0, steps)
+            r, A = residuals(x)
             # Laplace with the Gauss-Newton Hessian, prior normal(0, 1) on x.
-            occam = 0.5 * jnp.linalg.slogdet(jnp.eye(len(rows)) + A @ A.T)[1]
-            evidence = -0.5 * jnp.sum(r**2) - jnp.sum(jnp.log(sigma)) - 0.5 * jnp.sum(x**2) - occam
-            return x, (x, f, jnp.mean(r**2), evidence)
+            evidence = -0.5 * (r @ r + x @ x + log_determinant(A)) - jnp.sum(jnp.log(sigma * unit))
+            return x, (x, r * sigma * unit + y, jnp.mean(r**2), evidence)
 
         _, (xs, fs, misfits, evidences) = jax.lax.scan(stage, x0, path)
         evidences = jnp.where(jnp.isfinite(evidences), evidences, -jnp.inf)
         best = jnp.argmax(evidences) if posterior.noise.floor else len(path) - 1
-        scaling = posterior.with_arrays(arrays).scaling
-        floor = jnp.maximum(path[best], path[-1]) * jnp.asarray(scaling.spread) + 2 * scaling.rounding
-        return matrices(xs[best], scale), scale, floor, evidences[best], misfits[best], fs[best]
+        floor = (
+            jnp.maximum(path[best], path[-1]) * jnp.asarray(post.scaling.spread) + 2 * post.scaling.rounding
+        )
+        M = matrices(xs[best].reshape(K, size + 1), scale)
+        return M, scale, floor, evidences[best], misfits[best], fs[best]
 
     # The data are arguments, so that other data of the same shapes find the compiled function in JAX's cache.
-    run = jax.jit(lambda keys, path, arrays: jax.lax.map(lambda k: one(k, path, arrays), keys, batch_size=16))
-    return run(keys, path, jax.tree.map(jnp.asarray, posterior.arrays))
+    arrays = jax.tree.map(jnp.asarray, posterior.arrays)
+    if jax.default_backend() != "cpu":
+        return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, path, arrays)
+    # One start after the other, so that none waits for the slowest of a batch; a batch of diagonalisations would also
+    # share XLA's threads with the other portions, and two of them can wait for each other for ever.
+    portion = jax.jit(lambda keys, path, arrays: jax.lax.map(lambda k: one(k, path, arrays), keys))
+    portions = [keys[i : i + PORTION] for i in range(0, len(keys), PORTION)]
+    compiled = {len(k): portion.lower(k, path, arrays).compile() for k in (portions[0], portions[-1])}
+    run = lambda k: jax.tree.map(np.asarray, compiled[len(k)](k, path, arrays))  # noqa: E731
+    with threadpool_limits(1), ThreadPoolExecutor(min(len(portions), os.cpu_count() or 1)) as pool:
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *pool.map(run, portions))
 
 
 def _basins(
