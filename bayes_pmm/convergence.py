@@ -5,7 +5,10 @@ import warnings
 import numpy as np
 import xarray as xr
 
-__all__ = ["import_arviz", "judged", "rhat_and_ess"]
+__all__ = ["DIVERGENT_SHARE", "import_arviz", "judged", "rhat_and_ess"]
+
+DIVERGENT_SHARE = 0.01
+"""Divergent transitions that are tolerated, as a share of all."""
 
 NEGLIGIBLE = 1e-6
 """A floor below this share of the spread is nothing in any band."""

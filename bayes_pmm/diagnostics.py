@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_pmm.convergence import judged, rhat_and_ess
+from bayes_pmm.convergence import DIVERGENT_SHARE, judged, rhat_and_ess
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.scatter import scatter
@@ -23,7 +23,7 @@ class _Limits:
     ess: float = 400.0
     failed_rhat: float = 1.1
     failed_ess: float = 50.0
-    divergent_share: float = 0.01
+    divergent_share: float = DIVERGENT_SHARE
     pareto_k: float = 0.7
     failed_pareto_k: float = 1.0
     basin_evidence: float = 3.0

@@ -13,6 +13,7 @@ from bayes_pmm.inference import auto
 from bayes_pmm.inference.auto import Auto
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
+from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.inference.start import AnnealedStarts
 
 STARTS = AnnealedStarts(candidates=8, stages=6, late_stages=2)
@@ -82,6 +83,33 @@ def test_manifold_for_small_noise(posterior, chosen):
     np.testing.assert_array_equal(again.sites["anchor"], chosen.draws.sites["anchor"])
 
 
+def test_nuts_for_large_noise(posterior):
+    data = problems.get("spins").dataset(noise=0.1, seed=0, known_errors=True)
+    large = dataclasses.replace(posterior, data=data, scaling=None)
+    info = METHOD.run(large, KEY).info
+    assert info["sampler"] == "nuts"
+    assert info["warmup"] == 60
+    assert "noise about 0.1" in info["choice"]
+    assert "came to" not in info["choice"]
+
+
+def test_manifold_where_nuts_does_not_suffice_at_large_noise(posterior, canned, monkeypatch):
+    monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
+    assert METHOD.run(posterior, KEY).info["sampler"] == "nuts"
+    canned["nuts"] = stuck(1.0)
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "manifold"
+    assert "nuts came to R-hat" in info["choice"]
+    canned["manifold"] = canned["longer"] = stuck(1.0)
+    info = METHOD.run(posterior, KEY).info
+    assert info["choice"].count("came to") == 3
+    # Draws that converged are better than any that did not, whatever their R-hat.
+    diverged = lambda d: dataclasses.replace(d, stats=d.stats | {"diverging": np.ones((2, 100), bool)})  # noqa: E731
+    canned["nuts"] = diverged
+    canned["manifold"] = lambda d: d
+    assert METHOD.run(posterior, KEY).info["sampler"] == "manifold"
+
+
 @pytest.mark.usefixtures("canned")
 def test_nuts_for_many_data(posterior, monkeypatch):
     monkeypatch.setattr(auto, "MANY_DATA", 3)
@@ -121,7 +149,7 @@ def test_the_longer_run_is_kept_even_where_it_looks_worse(posterior, canned):
 
 
 def test_fewer_draws_are_held_to_less():
-    draws = object()
+    draws = Draws({}, {}, {})
     at = lambda rhat, ess: auto._Attempt(draws, rhat, ess)  # noqa: E731
     assert at(1.009, 410).reached(4000)
     assert not at(1.011, 410).reached(4000)
@@ -130,6 +158,10 @@ def test_fewer_draws_are_held_to_less():
     assert at(1.05, 45).reached(400)
     assert not at(1.15, 45).reached(400)
     assert not at(np.nan, 45).reached(400)
+    some = lambda share: Draws({}, {"diverging": np.arange(1000) < 1000 * share}, {"sampler": "nuts"})  # noqa: E731
+    assert auto._Attempt(some(0.01), 1.0, 1000).reached(4000)
+    assert not auto._Attempt(some(0.02), 1.0, 1000).reached(4000)
+    assert "2.0% divergent" in auto._Attempt(some(0.02), 1.0, 1000).trouble
 
 
 def test_going_on_starts_where_the_chains_are(posterior, chosen):

@@ -1,4 +1,4 @@
-"""Auto: the manifold sampler unless its warm-up speaks against it; goes on, or falls back, if draws do not suffice."""
+"""Auto: NUTS where the noise is large, else the manifold sampler; goes on, or falls back, if draws do not suffice."""
 
 import dataclasses
 import logging
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayes_pmm.convergence import judged, rhat_and_ess
+from bayes_pmm.convergence import DIVERGENT_SHARE, judged, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
@@ -34,6 +34,9 @@ GOAL_RHAT, GOAL_ESS, GOAL_DRAWS = 1.01, 400.0, 4000
 TROUBLE_RHAT, TROUBLE_ESS = 1.05, 100.0
 """Beyond these after the longer run the other sampler is tried on the same starting points."""
 
+LARGE_NOISE = 0.03
+"""Noise, in units of the spread, from which on NUTS comes first (docs/studies/sampling.md, "Which sampler")."""
+
 NUTS_NOISE = 3e-4
 """Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
 where it is slow, and 1e-4."""
@@ -44,17 +47,19 @@ MEMORY = 64
 
 @dataclass(frozen=True)
 class Auto:
-    """The manifold sampler where it works, NUTS otherwise; ``info["choice"]`` says why.
+    """NUTS at noises of :data:`LARGE_NOISE` and above, the manifold sampler below; ``info["choice"]`` says why.
 
-    The first windows of the manifold sampler's warm-up are its pilot. Where its draws do not suffice (R-hat and ESS of
-    the outputs at the training controls and as far again from their centre), it goes on from where the chains are, with
-    ``longer`` transitions for each draw. Where that does not help either and the noise is large, NUTS is tried.
+    The first windows of the manifold sampler's warm-up are its pilot. Where draws do not suffice (R-hat and ESS of
+    the outputs at the training controls and as far again from their centre, or divergent transitions), NUTS is followed
+    by the manifold sampler, and that goes on from where the chains are, with ``longer`` transitions for each draw.
+    Where that does not help either and the noise is not small, NUTS is tried if it was not.
 
     Parameters
     ----------
     chains, draws : int
     warmup : int, optional
-        Warm-up draws of each chain; by default 500 for the manifold sampler and 1000 for NUTS.
+        Warm-up draws of each chain; by default 500, and 1000 for NUTS where the manifold sampler is no choice or was in
+        trouble.
     longer : int
         Transitions for each draw of the second run; 1 for no second run.
     starts : AnnealedStarts
@@ -109,10 +114,11 @@ class Auto:
         # A sampler's longer run replaces its first one, even where the R-hat of that was better because it had not
         # seen a mode that is rarely visited.
         last = {a.draws.info["sampler"]: a for a in drawn}
-        best = min(last.values(), key=lambda a: a.rhat).draws
+        total = self.chains * self.draws
+        best = min(last.values(), key=lambda a: (not a.reached(total), a.rhat)).draws
         seconds = sum(a.draws.info["seconds"] for a in drawn)
         text = f"{best.info['sampler']}: {'; '.join(choice)}"
-        if not attempts[-1].reached(self.chains * self.draws):
+        if not attempts[-1].reached(total):
             text += f"; {attempts[-1].trouble}"
         return dataclasses.replace(best, info=best.info | {"choice": text, "seconds": seconds})
 
@@ -128,8 +134,15 @@ class Auto:
             yield "nuts", nuts, unfit
             return
         noise = _noise(posterior, found)
+        large = noise >= LARGE_NOISE
+        if large:
+            first = dataclasses.replace(nuts, warmup=warm(500))
+            yield "nuts", first, f"noise about {noise:.1g} of the spread, where NUTS is cheaper"
+            if attempts[-1].reached(total):
+                return
         manifold = Manifold(self.chains, warm(500), self.draws, starts=_Found(found), pilot=_pilot)
-        yield "manifold", manifold, f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
+        reason = f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
+        yield "manifold", manifold, attempts[-1].trouble if large else reason
         if attempts[-1].reached(total):
             return
         if attempts[-1].draws is not None and self.longer > 1:
@@ -138,7 +151,7 @@ class Auto:
             yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {self.longer} times as long"
             if attempts[-1].reached(total):
                 return
-        if attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE):
+        if not large and (attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE)):
             yield "nuts", nuts, attempts[-1].trouble
 
 
@@ -152,9 +165,15 @@ class _Attempt:
     error: BayesPMMError | None = None
 
     def reached(self, total: int) -> bool:
-        """Whether R-hat and ESS are as they should be after so many draws of all chains."""
+        """Whether R-hat, ESS and divergent transitions are as they should be after so many draws of all chains."""
         share = min(total / GOAL_DRAWS, 1.0)
-        return self.rhat <= 1 + (GOAL_RHAT - 1) / share and self.ess >= GOAL_ESS * share
+        converged = self.rhat <= 1 + (GOAL_RHAT - 1) / share and self.ess >= GOAL_ESS * share
+        return converged and self.divergent <= DIVERGENT_SHARE
+
+    @property
+    def divergent(self) -> float:
+        """Share of divergent transitions."""
+        return 0.0 if self.draws is None else float(np.mean(self.draws.stats.get("diverging", 0.0)))
 
     @property
     def in_trouble(self) -> bool:
@@ -164,7 +183,8 @@ class _Attempt:
     def trouble(self) -> str:
         if self.draws is None:
             return f"that gave up: {self.error}"
-        return f"{self.draws.info['sampler']} came to R-hat {self.rhat:.3f} and ESS {self.ess:.0f}"
+        diverged = "" if self.divergent <= DIVERGENT_SHARE else f", with {self.divergent:.1%} divergent"
+        return f"{self.draws.info['sampler']} came to R-hat {self.rhat:.3f} and ESS {self.ess:.0f}{diverged}"
 
 
 @dataclass(frozen=True, eq=False)
