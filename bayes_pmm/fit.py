@@ -223,6 +223,11 @@ class Fit:
             )
         if "pareto_k" in info:
             lines.append(f"Pareto k {info['pareto_k']:.2f}")
+        if exact := info.get("against_exact"):
+            lines.append(
+                f"against {exact['sampler']}, outputs at the data: means off by at most {exact['shift']:.2g} sd, sds"
+                f" {exact['narrowest']:.2g} to {exact['widest']:.2g} times its"
+            )
         return "\n".join(lines)
 
     @cached_property

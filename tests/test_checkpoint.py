@@ -131,7 +131,9 @@ def test_finished_run_is_read_back_from_plain_arrays(name, method, posterior, un
     # The files hold plain arrays only.
     paths = sorted((tmp_path / "new" / "folder").iterdir())
     names = [p.name for p in paths]
-    shared = [f"shared_{k}.npz" for k in range(1, 5)] if name == "manifold" else []
+    shared = (
+        [f"shared_{k}{e}" for k in range(1, 5) for e in (".copy.npz", ".npz")] if name == "manifold" else []
+    )
     assert names == [f"chain_{i}{e}" for i in (0, 1) for e in (".before.npz", ".npz")] + shared
     for path in paths:
         assert all(name.endswith(".npy") for name in zipfile.ZipFile(path).namelist())
@@ -215,6 +217,17 @@ def test_damaged_files_start_that_chain_afresh(method, posterior, uninterrupted,
     for path in tmp_path.glob("chain_0*.npz"):
         truncate(path)
     assert_same(method.run(posterior, KEY, checkpoint=tmp_path), uninterrupted)
+
+
+def test_what_chains_share_has_a_copy(posterior, tmp_path):
+    method = METHODS["manifold"]
+    whole = method.run(posterior, KEY)
+    interrupt(method, posterior, tmp_path, 6)
+    shared = sorted(tmp_path.glob("shared_?.npz"))
+    assert shared, "interrupted before the chains met"
+    for path in shared:
+        truncate(path)
+    assert_same(method.run(posterior, KEY, checkpoint=tmp_path), whole)
 
 
 def test_kill_while_writing_keeps_the_previous_file(tmp_path, monkeypatch):

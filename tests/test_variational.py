@@ -12,6 +12,7 @@ import pytest
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.fit import fit
 from bayes_pmm.inference import importance, variational
 from bayes_pmm.inference.importance import pareto_k
 from bayes_pmm.inference.laplace import Laplace
@@ -152,7 +153,9 @@ def test_comparison_with_exact_draws(linear):
     """Laplace is exact on a straight line; a guide that was hardly fitted is not, and both say how far off."""
     posterior, starts = linear
     exact = Manifold(chains=2, warmup=150, draws=400, starts=starts)
-    right = Laplace(draws=1000, starts=starts, exact=exact).run(posterior, jax.random.key(0)).info
+    done = fit(posterior, Laplace(draws=1000, starts=starts, exact=exact), key=jax.random.key(0))
+    assert "against manifold, outputs at the data: means off by at most 0." in str(done)
+    right = done.draws.info
     assert right["against_exact"]["sampler"] == "manifold"
     assert right["against_exact"]["shift"] < 0.2
     assert 0.85 < right["against_exact"]["narrowest"] <= right["against_exact"]["widest"] < 1.15

@@ -158,6 +158,8 @@ def run_chains(
             with lock:
                 progress("sampling", sum(at), total * chains)
 
+    if min(at) < total:
+        progress("sampling", sum(at), total * chains)
     start = 0
     # LAPACK's own threads would fight with the chains' threads: 20 times slower on small matrices.
     with threadpool_limits(1), ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
@@ -192,17 +194,22 @@ def _compiled(chunk: Callable, *args: Any) -> tuple[Callable, Any]:
 
 def _met(meet, k, shared, records, checkpoint, ahead, segment):
     """What the chains share in segment k: from its file if they met before, otherwise from their records."""
-    path = None if checkpoint is None else checkpoint / f"shared_{k}.npz"
-    if path is not None and (stored := load_arrays(path, shared)):
-        return stored[0]
+    # Two files: once some chains have gone on, what they share cannot be computed again.
+    paths = (
+        [] if checkpoint is None else [checkpoint / f"shared_{k}.npz", checkpoint / f"shared_{k}.copy.npz"]
+    )
+    for path in paths:
+        if stored := load_arrays(path, shared):
+            return stored[0]
     if min(ahead) >= segment.draws:
         return shared  # all chains are past this segment
     if max(ahead) > 0:
         raise BayesPMMError(
-            f"{path}: missing or damaged, and some chains went on from it; start this run again elsewhere"
+            f"{paths[0]}: missing or damaged like its copy, and some chains went on from it; start this run again"
+            " elsewhere"
         )
     joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *r) for r in records]
     shared = meet(k, shared, jax.tree.map(lambda *c: np.stack(c), *joined))
-    if path is not None:
+    for path in reversed(paths):
         save_arrays(path, shared)
     return shared

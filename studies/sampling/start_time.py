@@ -3,8 +3,8 @@
     python studies/sampling/start_time.py CACHE_FOLDER [--dim 4] [--noise 1e-4]
 
 Two processes one after the other, with other noise, share the compilation cache. Printed for each: seconds until the
-package is imported, until the starting points are found, and until the first chunk of the pilot and of the main run
-has been drawn.
+package is imported, until the starting points are found, until sampling begins, and until the first chunk has been
+drawn.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def child(args):
         if stage == "starts" and done == total:
             marks.setdefault("starts", time.perf_counter() - began)
         if stage == "sampling":
-            marks.setdefault("first chunk", time.perf_counter() - began)
+            marks.setdefault("sampling" if done == 0 else "first chunk", time.perf_counter() - began)
 
     problem = bp.problems.get("oscillator")
     data = problem.dataset(noise=args.noise, seed=args.seed)
