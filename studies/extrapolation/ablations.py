@@ -182,6 +182,17 @@ def report(found: dict) -> list[str]:
     treated |= {"pmm-decaying": "decaying", "pmm-horseshoe": "horseshoe"}
     six = lambda r: r["task"].startswith(SIX)  # noqa: E731
     text += table("Treatments", found, treated, six) + each("Treatments, every task", found, treated, six)
+    # From here on everything but what is named is the present default, widening included.
+    references = {"now": "mean of the controls (default)", "ref-0": "lower end", "ref-1": "upper end"}
+    title = "Place of c_ref, growth 0.15"
+    text += table(title, found, references) + each(f"{title}, every task", found, references)
+    for name in ("decaying", "horseshoe"):
+        places = {name: "mean of the controls", f"{name}-ref-0": "lower end", f"{name}-ref-1": "upper end"}
+        text += table(f"Place of c_ref, couplings {name}", found, places)
+    present = {"now": "default", "now-defect": "defect", "decaying": "decaying", "horseshoe": "horseshoe"}
+    present |= {"now-5": "n = 5", "now-9": "n = 9"}
+    title = "Treatments, couplings and dimension beside the present default"
+    text += table(title, found, present) + each(f"{title}, every task", found, present)
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
     return text + predictors(found)
