@@ -38,6 +38,7 @@ ROOMS = (
     "posterior",
     "inference.protocol",
     "inference.checkpoint",
+    "inference.threads",
     "inference.chains",
     "inference.least_squares",
     "inference.sensitivity",

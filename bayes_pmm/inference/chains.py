@@ -5,7 +5,6 @@ the draws of all of them; inside a segment no chain knows of the others, so the 
 thread was faster.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays, save_arrays
 from bayes_pmm.inference.protocol import Progress
+from bayes_pmm.inference.threads import workers
 
 __all__ = ["CHUNK", "Segment", "collect", "run_chains"]
 
@@ -162,7 +162,7 @@ def run_chains(
         progress("sampling", sum(at), total * chains)
     start = 0
     # LAPACK's own threads would fight with the chains' threads: 20 times slower on small matrices.
-    with threadpool_limits(1), ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(workers(chains, compiled)) as pool:
         for k, segment in enumerate(segments):
             if k > 0 and meet is not None:
                 shared = _met(meet, k, shared, records, checkpoint, [a - start for a in at], segment)

@@ -7,7 +7,6 @@ minimises the misfit plus its distance to its own prior draw, and the result is 
 Along the path the noise floor with the largest Laplace evidence is kept.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from bayes_pmm import gauge, hermitian, spectrum
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.least_squares import log_determinant, minimise
 from bayes_pmm.inference.sensitivity import outputs_and_cotangents
+from bayes_pmm.inference.threads import workers
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["AnnealedStarts", "Basin", "Starts"]
@@ -203,13 +203,12 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     arrays = jax.tree.map(jnp.asarray, posterior.arrays)
     if jax.default_backend() != "cpu":
         return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, path, arrays)
-    # One start after the other, so that none waits for the slowest of a batch; a batch of diagonalisations would also
-    # share XLA's threads with the other portions, and two of them can wait for each other for ever.
+    # One start after the other, so that none waits for the slowest of a batch.
     portion = jax.jit(lambda keys, path, arrays: jax.lax.map(lambda k: one(k, path, arrays), keys))
     portions = [keys[i : i + PORTION] for i in range(0, len(keys), PORTION)]
     compiled = {len(k): portion.lower(k, path, arrays).compile() for k in (portions[0], portions[-1])}
     run = lambda k: jax.tree.map(np.asarray, compiled[len(k)](k, path, arrays))  # noqa: E731
-    with threadpool_limits(1), ThreadPoolExecutor(min(len(portions), os.cpu_count() or 1)) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(workers(len(portions), *compiled.values())) as pool:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *pool.map(run, portions))
 
 
