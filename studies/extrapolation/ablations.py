@@ -190,8 +190,7 @@ def report(found: dict) -> list[str]:
         places = {name: "mean of the controls", f"{name}-ref-0": "lower end", f"{name}-ref-1": "upper end"}
         text += table(f"Place of c_ref, couplings {name}", found, places)
     present = {"now": "default", "now-defect": "defect", "decaying": "decaying", "horseshoe": "horseshoe"}
-    present |= {"now-5": "n = 5", "now-9": "n = 9"}
-    title = "Treatments, couplings and dimension beside the present default"
+    title = "Treatments and couplings beside the present default"
     text += table(title, found, present) + each(f"{title}, every task", found, present)
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
