@@ -1,6 +1,5 @@
 """Simulation-based calibration of a posterior, under its prior or given the data, and tests of the ranks."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from bayes_pmm.data import Dataset, columns_by_name
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit
 from bayes_pmm.inference.protocol import Progress, silent
+from bayes_pmm.inference.threads import workers
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.simulation import manifold_simulation, nuts_simulation
 
@@ -168,7 +168,7 @@ def sbc(
 
     results = [None] * n_datasets
     # LAPACK's own threads would fight with these.
-    with threadpool_limits(1), ThreadPoolExecutor(max_workers=min(n_datasets, os.cpu_count() or 1)) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(workers(n_datasets, start, advance)) as pool:
         futures = {pool.submit(run, i): i for i in range(n_datasets)}
         try:
             for done, future in enumerate(as_completed(futures), 1):

@@ -169,17 +169,24 @@ def table(rows):
     if auto:
         good = [r for r in auto if r.get("rhat", math.inf) < 1.01 and r["ess_min"] > 400]
         print(f"\nauto: R-hat < 1.01 and min ESS > 400 in {len(good)} of {len(auto)} cells.")
+    for one, other in (("auto", "textbook"), ("nuts", "manifold")):
+        against(cells, one, other)
+
+
+def against(cells, one, other):
+    """Minimum ESS per second of a method over that of another, for each noise, on the cells that both have."""
     gains = defaultdict(list)
     for (p, n, z, m), r in cells.items():
-        other = cells.get((p, n, z, "auto"))
-        if m == "textbook" and other and "rhat" in other:
-            gain = (other["ess_min"] / other["seconds"]) / (r["ess_min"] / r["seconds"])
-            gains[z].append((gain, r["rhat"] < 1.01))
+        mine = cells.get((p, n, z, one))
+        if m == other and mine and "rhat" in mine and "rhat" in r:
+            speed = [x["ess_min"] / x["seconds"] for x in (mine, r)]
+            gains[z].append((speed[0] / speed[1], r["rhat"] < 1.01))
     for z, found in sorted(gains.items(), reverse=True):
-        mean = math.exp(np.mean([math.log(g) for g, _ in found]))
+        each = [g for g, _ in found]
         print(
-            f"\nmin ESS/s of auto over textbook at {z:g}: geometric mean {mean:.1f} over {len(found)} cells;"
-            f" the textbook model converged in {sum(c for _, c in found)}."
+            f"\nmin ESS/s of {one} over {other} at {z:g}: geometric mean {math.exp(np.mean(np.log(each))):.2g}"
+            f" ({min(each):.2g} to {max(each):.2g}) over {len(found)} cells; {other} converged in"
+            f" {sum(c for _, c in found)}."
         )
 
 
