@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import bayes_pmm as bp
+from bayes_pmm.inference import start
 from bayes_pmm.inference.start import _anneal
 
 
@@ -45,6 +46,17 @@ def test_the_key_decides(oscillator):
         np.testing.assert_array_equal(a["gaps"], b["gaps"])
     other = starts.find(posterior, jax.random.key(1), chains=4)
     assert not np.array_equal(found.sites[0]["gaps"], other.sites[0]["gaps"])
+
+
+def test_portions_change_nothing(oscillator, monkeypatch):
+    """Threads and the starts that fill up the last portion are no part of the result."""
+    posterior, _, _ = oscillator
+    keys, path = jax.random.split(jax.random.key(5), 7), jnp.geomspace(0.3, 0.01, 4)
+    whole = _anneal(posterior, keys, path, 6)
+    monkeypatch.setattr(start, "PORTION", 3)
+    for a, b in zip(whole, _anneal(posterior, keys, path, 6), strict=True):
+        assert len(a) == 7
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("centre", ["seen", "all"])

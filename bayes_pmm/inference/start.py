@@ -25,7 +25,7 @@ from bayes_pmm.posterior import Posterior
 __all__ = ["AnnealedStarts", "Basin", "Starts"]
 
 PORTION = 12
-"""Starts that one thread optimises at a time."""
+"""Starts that one thread optimises one after the other, at most."""
 
 CLOSE = 3.0
 """Basins within this of the best log evidence each get a chain, as far as there are chains."""
@@ -205,11 +205,15 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
         return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, path, arrays)
     # One start after the other, so that none waits for the slowest of a batch.
     portion = jax.jit(lambda keys, path, arrays: jax.lax.map(lambda k: one(k, path, arrays), keys))
-    portions = [keys[i : i + PORTION] for i in range(0, len(keys), PORTION)]
-    compiled = {len(k): portion.lower(k, path, arrays).compile() for k in (portions[0], portions[-1])}
-    run = lambda k: jax.tree.map(np.asarray, compiled[len(k)](k, path, arrays))  # noqa: E731
-    with threadpool_limits(1), ThreadPoolExecutor(workers(len(portions), *compiled.values())) as pool:
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *pool.map(run, portions))
+    # Portions of one length, filled up with starts that are thrown away, share one compiled function.
+    count = -(-len(keys) // PORTION)
+    length = -(-len(keys) // count)
+    filled = jnp.concatenate([keys, keys[: count * length - len(keys)]]).reshape(count, length)
+    compiled = portion.lower(filled[0], path, arrays).compile()
+    run = lambda k: jax.tree.map(np.asarray, compiled(k, path, arrays))  # noqa: E731
+    with threadpool_limits(1), ThreadPoolExecutor(workers(count, compiled)) as pool:
+        found = list(pool.map(run, filled))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *found)
 
 
 def _basins(

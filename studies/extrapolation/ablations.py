@@ -143,6 +143,33 @@ def predictors(found: dict, method: str = "bare") -> list[str]:
     return [*text, ""]
 
 
+def misspecified(found: dict, method: str = "auto") -> list[str]:
+    """Nonlinear eigenvalue problems with the package's own sampler and lengths: is the status the model's?"""
+    rows = [r for r in found.values() if r["method"] == method and group_of(r) == "misspecified"]
+    if not rows:
+        return []
+    text = [
+        "## Nonlinear eigenvalue problems with the default sampler and lengths",
+        "",
+        "| task | status | R-hat | ESS | the model does not follow the data | coverage | points doubted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        about = r["about"]
+        misfit = any("do not follow" in reason or "does not follow" in reason for reason in about["reasons"])
+        cells = (
+            r["task"],
+            about["status"],
+            f"{about['rhat']:.3f}",
+            f"{about['ess']:.0f}",
+            "said" if misfit else "",
+            f"{hits(r).mean():.2f}",
+            f"{np.mean(r['flags']):.0%}",
+        )
+        text.append(f"| {' | '.join(cells)} |")
+    return [*text, ""]
+
+
 def report(found: dict) -> list[str]:
     """All tables."""
     text = [INTRODUCTION, ""]
@@ -194,7 +221,7 @@ def report(found: dict) -> list[str]:
     text += table(title, found, present) + each(f"{title}, every task", found, present)
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
-    return text + predictors(found)
+    return text + misspecified(found) + predictors(found)
 
 
 def main(arguments: list[str] | None = None) -> None:
