@@ -93,6 +93,22 @@ def test_nuts_for_large_noise(posterior):
     assert "came to" not in info["choice"]
 
 
+def test_noise_is_judged_output_by_output():
+    """Learned floors: the output with the least noise in its own units decides, and known errors count."""
+    problem = problems.get("oscillator")
+    data = problem.dataset(noise=1e-2, seed=0)
+    learned = bp.Posterior(data, bp.PMM(tuple(problem.outputs.values()), dim=4))
+    found = AnnealedStarts(candidates=12).find(learned, KEY, 1)
+    true = 1e-2 * np.nanstd(data.values) / np.asarray(learned.scaling.spread)
+    assert true[1] < 0.3 * true[0]
+    assert 0.3 * true[1] < auto._noise(learned, found) < 1.5 * true[1]
+    larger = dataclasses.replace(
+        data, errors=np.full(data.values.shape, 1.0) * np.nanstd(data.values, axis=0)
+    )
+    with_errors = dataclasses.replace(learned, data=larger)
+    assert auto._noise(with_errors, found) == pytest.approx(1.0, rel=0.1)
+
+
 def test_manifold_where_nuts_does_not_suffice_at_large_noise(posterior, canned, monkeypatch):
     monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
     assert METHOD.run(posterior, KEY).info["sampler"] == "nuts"

@@ -35,7 +35,7 @@ TROUBLE_RHAT, TROUBLE_ESS = 1.05, 100.0
 """Beyond these after the longer run the other sampler is tried on the same starting points."""
 
 LARGE_NOISE = 0.03
-"""Noise, in units of the spread, from which on NUTS comes first (docs/studies/sampling.md, "Which sampler")."""
+"""Noise, by :func:`_noise`, from which on NUTS comes first (docs/studies/sampling.md, "Which sampler")."""
 
 NUTS_NOISE = 3e-4
 """Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
@@ -226,10 +226,13 @@ def _pilot(stats: dict[str, np.ndarray]) -> None:
 
 
 def _noise(posterior: Posterior, found: Starts) -> float:
-    """Smallest standard deviation of a datum where chains start, in units of the spread."""
-    errors, sites = posterior.data.rms_errors, found.sites[0]
-    floor = np.asarray(sites["floor"]) if posterior.noise.floor else 0.0
-    return float(np.min(np.sqrt(errors**2 + floor**2) / np.asarray(posterior.scaling.spread)))
+    """Least noise of an output in units of its spread: known errors, or what the first start leaves of its data."""
+    data, noise = posterior.data, posterior.data.rms_errors
+    if posterior.noise.floor:
+        # The floor of a start is one level for all outputs, and says little of each.
+        left = np.asarray(jax.jit(posterior.outputs)(found.sites[0], data.controls)) - data.values
+        noise = np.maximum(noise, np.sqrt(np.nanmean(left**2, axis=0)))
+    return float(np.min(noise / np.asarray(posterior.scaling.spread)))
 
 
 def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:

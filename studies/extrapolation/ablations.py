@@ -216,8 +216,8 @@ def report(found: dict) -> list[str]:
     for name in ("decaying", "horseshoe"):
         places = {name: "mean of the controls", f"{name}-ref-0": "lower end", f"{name}-ref-1": "upper end"}
         text += table(f"Place of c_ref, couplings {name}", found, places)
-    present = {"now": "default", "now-defect": "defect", "decaying": "decaying", "horseshoe": "horseshoe"}
-    title = "Treatments and couplings beside the present default"
+    present = {"now": "ensemble (default)", "decaying": "decaying", "horseshoe": "horseshoe"}
+    title = "Couplings beside the present default"
     text += table(title, found, present) + each(f"{title}, every task", found, present)
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
