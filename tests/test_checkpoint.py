@@ -283,8 +283,10 @@ def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path):
     thinned = replace(METHODS["manifold"], thin=10, draws=15)
     seen = []
     whole = thinned.run(posterior, KEY, progress=lambda *report: seen.append(report))
-    assert len([r for r in seen if r[0] == "sampling"]) == 2 * (4 + 3)
-    interrupt(thinned, posterior, tmp_path, 2 * 4 + 2)
+    assert len([r for r in seen if r[0] == "sampling"]) == 1 + 2 * (
+        4 + 3
+    )  # the first one says that it begins
+    interrupt(thinned, posterior, tmp_path, 1 + 2 * 4 + 2)
     drawn = drawn_so_far(tmp_path)
     assert thinned.warmup < max(drawn)
     assert min(drawn) < 40
