@@ -17,13 +17,13 @@ def loop(batch, n):
     return jax.jit(lambda x: jax.lax.fori_loop(0, 9, step, x)).lower(jnp.ones((batch, n, n))).compile()
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a single core splits nothing")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a single core splits nothing")
 def test_large_arrays_are_recognised(monkeypatch):
     small, large = loop(10, 9), loop(400, 20)
     assert threads.SPLIT not in small.as_text()
     assert threads.SPLIT in large.as_text()
     for cores, whole, split in ((1, 1, 1), (2, 2, 1), (4, 4, 2), (16, 4, 4)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         assert threads.workers(4, small) == whole
         assert threads.workers(4, small, large) == split
 
