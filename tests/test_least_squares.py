@@ -32,8 +32,8 @@ def test_minimum_is_that_of_a_general_solver(shape, sigma):
     assert np.sum(whole(np.asarray(x)) ** 2) <= 2 * found.cost * (1 + 1e-6)
 
 
-def test_linear_problems_need_two_steps():
-    """One step is damped, so it is not the last word; every further one at least halves what is left."""
+def test_linear_problems_are_solved():
+    """The first step is damped; the following ones, damped less and less, go on to the exact solution."""
     A, x0 = jnp.array([[1.0, 2.0, 0.5]]), jnp.array([1.0, -1.0, 2.0])
     r = lambda x: (A @ x - 3.0, A)  # noqa: E731
     exact = np.linalg.solve(A.T @ A + np.eye(3), A.T @ jnp.array([3.0]) + x0)
@@ -59,7 +59,7 @@ def test_log_determinant(shape):
 
 
 def test_log_determinant_keeps_what_the_gram_matrix_loses():
-    """Rank 1 at noise 1e-9: det = 1 + |a|², where 1 + A Aᵀ has lost the 1."""
+    """Rank 1 at noise 1e-9: det = 1 + |a|², where the sum 1 + A Aᵀ has lost five eigenvalues of 1."""
     a = np.random.default_rng(0).standard_normal((6, 1)) * 1e9
     A = a @ np.ones((1, 8)) / np.sqrt(8)
     exact = np.log1p(np.sum(a**2))
