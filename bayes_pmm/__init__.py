@@ -14,7 +14,7 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Defect, Growth
 from bayes_pmm.defect_learning import learn_defect, with_defect
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.evidence import Evidence, log_evidence, nested_log_evidence
+from bayes_pmm.evidence import Evidence, log_evidence, nested_log_evidence, with_mode_masses
 from bayes_pmm.fit import Fit, fit, load
 from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Laplace, Manifold, TemperedSMC, Variational
 from bayes_pmm.judging import judge_fit
@@ -79,4 +79,5 @@ __all__ = [
     "problems",
     "read_dataset",
     "with_defect",
+    "with_mode_masses",
 ]

@@ -71,10 +71,12 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
     info = draws.info
     modes = info.get("modes", [])
     if len(modes) > 1:
-        masses = ", ".join(f"{m['mass']:.2f}" for m in modes)
+        masses = (
+            ", ".join(f"{m['mass']:.2f}" for m in modes) + f" by {info.get('masses_by', 'left-out data')}"
+        )
         suspect.append(
-            f"the chains are in {len(modes)} modes that they do not leave (masses {masses} by left-out data): the band"
-            " weighs them so; use more chains, or compare with TemperedSMC"
+            f"the chains are in {len(modes)} modes that they do not leave (masses {masses}): the band weighs them so;"
+            " use more chains, or compare with TemperedSMC"
         )
     if not np.isfinite(outputs).all():
         failed.append(

@@ -23,14 +23,24 @@ from numpyro.diagnostics import effective_sample_size
 from scipy.special import logsumexp
 
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit, as_fit
+from bayes_pmm.fit import Fit, as_fit, rediagnosed
 from bayes_pmm.inference.importance import FlatPosterior, pareto_k
 from bayes_pmm.inference.mixture import SignedMixture, fit_mixture, image_signs
+from bayes_pmm.inference.modes import Mode
 from bayes_pmm.inference.nested import NestedSampling
+from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import as_key
 
-__all__ = ["METHODS", "Evidence", "bridge", "importance", "log_evidence", "nested_log_evidence"]
+__all__ = [
+    "METHODS",
+    "Evidence",
+    "bridge",
+    "importance",
+    "log_evidence",
+    "nested_log_evidence",
+    "with_mode_masses",
+]
 
 METHODS = ("auto", "bridge", "importance")
 
@@ -75,6 +85,9 @@ class Evidence:
         Why it is not to be trusted as it stands; empty if nothing was noticed.
     check : Evidence or None
         An independent estimate that this one was compared with.
+    modes : tuple of Mode
+        Where chains stay in separate modes, each with its share of the evidence, which is its posterior probability
+        among those that chains found; heaviest first, and empty for nested sampling, which knows no chains.
     """
 
     log_z: float
@@ -86,6 +99,7 @@ class Evidence:
     parameters: int
     reasons: tuple[str, ...] = ()
     check: "Evidence | None" = None
+    modes: tuple[Mode, ...] = ()
 
     @property
     def status(self) -> str:
@@ -107,6 +121,9 @@ class Evidence:
 
     def __str__(self):
         lines = [f"log evidence {self.log_z:.2f} ± {self.se:.2f} ({self.method}), status: {self.status}"]
+        if len(self.modes) > 1:
+            each = ", ".join(f"{m.mass:.2g} in chains {', '.join(map(str, m.chains))}" for m in self.modes)
+            lines.append(f"masses of modes: {each}")
         return "\n".join([*lines, *(f"  - {reason}" for reason in self.reasons)])
 
 
@@ -177,7 +194,7 @@ def log_evidence(
     how = "importance" if approximate or method == "importance" else "bridge"
     x, density = _flat(posterior, draws.sites)
     signs = image_signs(posterior)
-    groups = [tuple(m["chains"]) for m in draws.info.get("modes") or []] or [tuple(range(chains))]
+    groups = _chains_of_modes(draws)
     half = count // 2
     halves = (x[:, :half], x[:, half:])
     found = []
@@ -188,17 +205,53 @@ def log_evidence(
             found.append(_weigh_all(mixtures, [len(g) / chains for g in groups], density, rng, proposals))
         else:
             found.append(_bridge_all(mixtures, [judged[list(g)] for g in groups], density, rng, proposals))
-    z, se, tail, effective = (np.array(v) for v in zip(*found, strict=True))
+    z, se, tail, effective, masses = (np.array(v) for v in zip(*found, strict=True))
     # The halves' difference sees what the formula cannot: a chain that was elsewhere in its first half.
     error = max(float(np.hypot(*se)) / 2, abs(z[0] - z[1]) / 2)
+    modes = [Mode(g, float(m)) for g, m in zip(groups, masses.mean(0), strict=True)]
     evidence = Evidence(
-        float(z.mean()), float(error), how, float(tail.max()), float(effective.min()), len(signs), d
+        float(z.mean()),
+        float(error),
+        how,
+        float(tail.max()),
+        float(effective.min()),
+        len(signs),
+        d,
+        modes=tuple(sorted(modes, key=lambda m: -m.mass)),
     )
     evidence = replace(evidence, reasons=_reasons(evidence, fit))
     if check:
         settings = NestedSampling() if check is True else check
         evidence = evidence.checked(nested_log_evidence(posterior, jax.random.fold_in(key, 1), settings))
     return evidence
+
+
+def with_mode_masses(fit: Fit, evidence: Evidence) -> Fit:
+    """The same fit with its modes weighed by their shares of the evidence instead of by left-out data.
+
+    The shares are posterior probabilities among the modes that chains found; what :func:`~bayes_pmm.fit.fit` gives them
+    asks how well each predicts. Bands, status and all else follow; chains in one mode weigh alike as before.
+
+    Parameters
+    ----------
+    fit : Fit
+    evidence : Evidence
+        Of this fit, by :func:`log_evidence`.
+
+    Raises
+    ------
+    InputError
+        If the evidence is of another fit, or of nested sampling.
+    """
+    draws = as_fit(fit).draws
+    theirs, own = sorted(m.chains for m in evidence.modes), sorted(_chains_of_modes(draws))
+    if theirs != own:
+        raise InputError(
+            f"the evidence has chains {theirs or 'none'} in its modes and the fit {own}; give log_evidence(fit, key) of"
+            " this very fit"
+        )
+    info = {"modes": [vars(m) for m in evidence.modes], "masses_by": f"{evidence.method} sampling"}
+    return rediagnosed(replace(fit, draws=replace(draws, info=draws.info | info)))
 
 
 def nested_log_evidence(
@@ -293,6 +346,12 @@ def importance(log_ratio: np.ndarray) -> tuple[float, float]:
     return _log_mean(log_ratio), float(np.sqrt(_relative_variance(log_ratio) / len(log_ratio)))
 
 
+def _chains_of_modes(draws: Draws) -> list[tuple[int, ...]]:
+    """Chains of each mode; all of them where they agree, or were not looked at."""
+    found = [tuple(m["chains"]) for m in draws.info.get("modes") or []]
+    return found or [tuple(range(len(next(iter(draws.sites.values())))))]
+
+
 def _flat(posterior: Posterior, sites: dict):
     """Unconstrained draws (chain, draw, d), and the log posterior density (S,) of such vectors (S, d)."""
     sites = {k: jnp.asarray(v) for k, v in sites.items()}
@@ -315,8 +374,8 @@ def _flat(posterior: Posterior, sites: dict):
 
 def _bridge_all(
     mixtures: list[SignedMixture], judged: list[np.ndarray], density, rng: np.random.Generator, proposals: int
-) -> tuple[float, float, float, float]:
-    """Log evidence, its error, Pareto k and effective number of terms: the modes' parts of the space added up."""
+) -> tuple[float, float, float, float, np.ndarray]:
+    """Log evidence, its error, Pareto k, effective number of terms, masses: the modes' parts of the space added up."""
     parts, errors, ks, counts = [], [], [], []
     for mode, (own, draws) in enumerate(zip(mixtures, judged, strict=True)):
         chains, count, d = draws.shape
@@ -346,23 +405,24 @@ def _bridge_all(
         float(np.sqrt(np.sum((shares * errors) ** 2))),
         max(ks[i] for i in heavy),
         min(counts[i] for i in heavy),
+        shares,
     )
 
 
 def _weigh_all(
     mixtures: list[SignedMixture], shares: list[float], density, rng: np.random.Generator, proposals: int
-) -> tuple[float, float, float, float]:
+) -> tuple[float, float, float, float, np.ndarray]:
     """The same by importance sampling: proposals from each mode's mixture, weighed against all of them."""
     counts = np.maximum(1, np.round(np.array(shares) * proposals).astype(int))
     x = np.concatenate([m.sample(rng, n) for m, n in zip(mixtures, counts, strict=True)])
-    log_q = logsumexp(
-        [m.log_density(x) + np.log(n / len(x)) for m, n in zip(mixtures, counts, strict=True)], axis=0
-    )
-    weights = density(x) - log_q
+    each = np.stack([m.log_density(x) for m in mixtures])
+    weights = density(x) - logsumexp(each + np.log(counts / len(x))[:, None], axis=0)
     if not np.isfinite(weights).any():
         raise BayesPMMError("log evidence: the proposal misses the posterior altogether; draw longer")
     value, error = importance(weights)
-    return value, error, pareto_k(weights), 1 / max(error**2, 1e-300)
+    # A mode is the part of the space in which its mixture is the largest, as for the bridge.
+    mass = np.bincount(each.argmax(0), np.exp(weights - weights.max()), len(mixtures))
+    return value, error, pareto_k(weights), 1 / max(error**2, 1e-300), mass / mass.sum()
 
 
 def _instead(evidence: Evidence, fit: Fit) -> str:

@@ -37,7 +37,7 @@ from bayes_pmm.predict import (
 from bayes_pmm.progress import on_terminal
 from bayes_pmm.settings import as_key
 
-__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load", "time_taken"]
+__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load", "rediagnosed", "time_taken"]
 
 logger = logging.getLogger(__name__)
 
@@ -311,9 +311,7 @@ def fit(
     logger.info("drawing with %r from %r", method, posterior.pmm)
     with on_terminal(progress) as report:
         draws = method.run(posterior, key_run, progress=report, checkpoint=checkpoint)
-    outputs = outputs_at(posterior, draws, posterior.data.controls)
-    if controls is not None:
-        outputs = np.concatenate([outputs, outputs_at(posterior, draws, controls)], axis=2)
+    outputs = _judged_outputs(posterior, draws, controls)
     if "pareto_k" not in draws.info and outputs.shape[0] > 1 and np.isfinite(outputs).all():
         modes = find_modes(posterior, draws, outputs, jax.random.fold_in(key_fit, MODES_STREAM))
         draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
@@ -322,6 +320,18 @@ def fit(
     if diagnosis.status != "ok":
         logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))
     return Fit(posterior, draws, diagnosis, key_fit, controls)
+
+
+def rediagnosed(fit: Fit) -> Fit:
+    """The same fit with its diagnosis made again, after something in its draws changed."""
+    outputs = _judged_outputs(fit.posterior, fit.draws, fit.controls)
+    return replace(fit, diagnosis=diagnose(fit.draws, outputs, fit.posterior))
+
+
+def _judged_outputs(posterior: Posterior, draws: Draws, controls: np.ndarray | None) -> np.ndarray:
+    """Outputs that the status is about: at the training controls and those of prediction, if any."""
+    at = posterior.data.controls if controls is None else np.concatenate([posterior.data.controls, controls])
+    return outputs_at(posterior, draws, at)
 
 
 def _fingerprints(posterior: Posterior, method: Method, key: jax.Array) -> dict[str, str]:

@@ -164,12 +164,46 @@ def test_modes_are_added_whatever_their_chains():
     rng = np.random.default_rng(0)
     draws = [law.rvs(size=(2, 400), random_state=rng) for law in (heavy, light)]
     mixtures = [fit_mixture(d, np.ones((1, 2)), rng) for d in draws]
-    value, error, _, _ = evidence._bridge_all(mixtures, draws, density, rng, 2000)
+    value, error, _, _, masses = evidence._bridge_all(mixtures, draws, density, rng, 2000)
     assert error < 0.05
     assert abs(value - np.log(3.0)) < 3 * error
-    value, error, _, _ = evidence._weigh_all(mixtures, [0.5, 0.5], density, rng, 4000)
+    np.testing.assert_allclose(masses, [0.9, 0.1], atol=3 * error * 0.1)
+    value, error, _, _, masses = evidence._weigh_all(mixtures, [0.5, 0.5], density, rng, 4000)
     assert error < 0.05
     assert abs(value - np.log(3.0)) < 3 * error
+    np.testing.assert_allclose(masses, [0.9, 0.1], atol=3 * error * 0.1)
+
+
+def in_modes(given, groups):
+    """The fit with chains said to be in modes of equal mass."""
+    modes = [{"chains": g, "mass": 1 / len(groups)} for g in groups]
+    return replace(given, draws=replace(given.draws, info=given.draws.info | {"modes": modes}))
+
+
+def test_masses_of_modes_are_shares_of_the_evidence(straight):
+    # Chains 0 and 1 stay where the draws were; the others sit 8 sd off, where the density is e^-32 of it.
+    posterior = straight.posterior
+    anchor = straight.draws.sites["anchor"].copy()
+    anchor[2:] += 8 * anchor.std()
+    off = replace(straight, draws=replace(straight.draws, sites=straight.draws.sites | {"anchor": anchor}))
+    off = in_modes(off, [(0, 1), (2, 3)])
+    found = log_evidence(off, 1, **FEW)
+    assert [m.chains for m in found.modes] == [(0, 1), (2, 3)]
+    assert found.modes[0].mass > 0.999
+    assert abs(found.log_z - exact_line_evidence(posterior)) < 3 * found.se
+    assert "in chains 0, 1" in str(found)
+    weighed = evidence.with_mode_masses(off, found)
+    np.testing.assert_allclose(weighed.weights, [2, 2, 0, 0], atol=1e-2)
+    assert any("by bridge sampling" in reason for reason in weighed.reasons)
+    assert off.draws.info["modes"][0]["mass"] == 0.5
+
+
+def test_masses_of_another_fit_are_refused(straight):
+    found = log_evidence(straight, 1, **FEW)
+    assert [m.mass for m in found.modes] == [1.0]
+    assert evidence.with_mode_masses(straight, found).status == straight.status
+    with pytest.raises(InputError, match="of this very fit"):
+        evidence.with_mode_masses(in_modes(straight, [(0, 1), (2, 3)]), found)
 
 
 def test_bridge_error_knows_autocorrelation():

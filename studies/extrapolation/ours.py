@@ -12,6 +12,7 @@ from bayes_pmm.doubts import bend, curvature
 from bayes_pmm.predict import widened
 from bayes_pmm.scaling import fit_scaling
 from studies.extrapolation.forecast import Forecast
+from studies.extrapolation.lines import rounded
 
 SAMPLERS = {"auto": bp.Auto, "manifold": bp.Manifold, "nuts": bp.NUTS}
 
@@ -35,6 +36,8 @@ class Options:
         c_ref as a share of the training range of every control; the mean of the training controls if not given.
     widening : float
         Rate of :class:`bayes_pmm.Widening`.
+    future : bool
+        Leave the outermost rows out and keep the log predictive densities, as weights of an average need them.
     """
 
     dim: int | None = None
@@ -45,6 +48,7 @@ class Options:
     defect: bool = False
     reference: float | None = None
     widening: float = bp.Widening().rate
+    future: bool = False
 
 
 def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = None) -> Forecast:
@@ -83,6 +87,9 @@ def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = No
     about["bend"] = bend(posterior, training, fit.weights).tolist()
     if fit.defect is not None:
         about["defect"] = fit.defect.scale
+    if options.future:
+        left_out = bp.leave_future_out(posterior, method, int(rng.integers(2**31)))
+        about["future"] = rounded(left_out.pointwise[np.isfinite(left_out.pointwise)])
     if floor is not None:
         unit = np.asarray(posterior.scaling.spread)
         about["floor"] = (np.median(floor.reshape(-1, len(unit)), axis=0) / unit).tolist()

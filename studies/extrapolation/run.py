@@ -154,6 +154,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--keep", type=Path, metavar="FOLDER", help="keep our method's draws there, for widening.py")
     add("--widening", type=float, default=Options().widening, help="rate of the bands' widening; 0 for none")
+    add("--future", action="store_true", help="keep leave-future-out densities, for averages over dimensions")
     args = parser.parse_args(arguments)
     if args.label in PEERS:
         parser.error(f"--label {args.label} is a peer's name; use another")
@@ -193,6 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
         args.defect,
         args.reference,
         args.widening,
+        args.future,
     )
     have = lines.read(args.out)
     if args.label in args.methods and any(
