@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from unittest import mock
 
@@ -25,6 +26,8 @@ import xarray as xr
 from bayes_pmm import gauge
 from bayes_pmm.calibration import Uniformity, labels, ranks, sbc, uniformity
 from bayes_pmm.data import Dataset
+from bayes_pmm.fit import Fit, fit
+from bayes_pmm.inference import NUTS, Manifold
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
@@ -47,6 +50,18 @@ class Case:
     generator: Posterior | None = None
     wrong: Callable = contextlib.nullcontext
     sampler: str = "nuts"
+    given: bool = False
+
+    @cached_property
+    def fitted(self) -> Fit | None:
+        """Fit of the data, whose posterior is tested instead of the prior; the same one for all portions."""
+        if not self.given:
+            return None
+        chosen = NUTS if self.sampler == "nuts" else Manifold
+        found = fit(self.posterior, chosen(chains=4, draws=1000), key=0, controls=OUTSIDE)
+        if found.status != "ok":
+            raise SystemExit(f"the fit whose posterior is to be tested is {found.status}: {found.reasons}")
+        return found
 
     def run(self, key, n_datasets, **options) -> xr.DataTree:
         with self.wrong():
@@ -57,6 +72,7 @@ class Case:
                 controls=OUTSIDE,
                 generator=self.generator,
                 sampler=self.sampler,
+                given=self.fitted,
                 **{**SAMPLER, **options},
             )
 
@@ -84,6 +100,14 @@ def model(data: Dataset, dim: int, field: str = "real", floor: bool = True) -> P
 def exact(dim: int, error: float) -> Posterior:
     """Posterior of one level fewer than ``dim``, with small known errors."""
     return model(dataset(dim - 1, error=error), dim, floor=False)
+
+
+def of_outputs(
+    outputs, field: str = "real", missing=(), floor: bool = False, error: float = 1e-4
+) -> Posterior:
+    """Posterior of 2 × 2 matrices with outputs of other kinds than levels, and small known errors."""
+    data = dataset(len(outputs), error=error, missing=missing)
+    return Posterior(data, PMM(outputs, dim=2, field=field), noise=Noise(floor=floor, floor_scale=0.01))
 
 
 @contextlib.contextmanager
@@ -114,6 +138,13 @@ def cases() -> dict[str, Case]:
         "2x2-8": Case(model(dataset(1, points=8), 2)),
         "3x3-8": Case(model(dataset(2, points=8), 3)),
         **{f"manifold-{n}x{n}-{z:.0e}": Case(exact(n, z), sampler="manifold") for n, z in MANIFOLD},
+        "manifold-expectation": Case(of_outputs(["E0", "<0|A|0>"]), sampler="manifold"),
+        "manifold-transition": Case(of_outputs(["E1-E0", "|<0|A|1>|^2"], "complex"), sampler="manifold"),
+        "manifold-mixed": Case(
+            of_outputs(["E0", "E1"], missing=[(1, 0), (2, 1), (3, 1)], floor=True), sampler="manifold"
+        ),
+        "given-2x2": Case(known, given=True),
+        "given-manifold": Case(exact(2, 1e-4), sampler="manifold", given=True),
     }
 
 
@@ -130,12 +161,22 @@ WHAT = {
         f"manifold-{n}x{n}-{z:.0e}": f"Manifold, real {n}×{n}, {n - 1} levels, known errors {z:.0e}, 6 points"
         for n, z in MANIFOLD
     },
+    "manifold-expectation": "Manifold, real 2×2, a level and an expectation value, known errors 1e-04, 6 points",
+    "manifold-transition": "Manifold, complex 2×2, a line and its strength, known errors 1e-04, 6 points",
+    "manifold-mixed": "Manifold, real 2×2, two levels, known errors 1e-04 and floors, 3 of 12 cells missing",
+    "given-2x2": "given data: real 2×2, two levels, known errors, 6 points",
+    "given-manifold": "given data: Manifold, real 2×2, one level, known errors 1e-04, 6 points",
 }
+
+
+def ranked(tree: xr.DataTree) -> xr.Dataset:
+    """Group of the ranks."""
+    return next(group for name, group in tree.children.items() if name != "sbc_stats").to_dataset()
 
 
 def row(name: str, tree: xr.DataTree, test: Uniformity, right: bool) -> str:
     """One line of the table."""
-    names = labels(tree["prior_sbc"].to_dataset())
+    names = labels(ranked(tree))
     statistics = tree["sbc_stats"].to_dataset()
     worst = int(np.argmin(test.adjusted))
     verdict = "uniform" if test.uniform else "rejected"
@@ -178,7 +219,7 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n|" + "---|" * len(COLUMNS)
 
 def details(tree: xr.DataTree, test: Uniformity) -> str:
     """One line per quantity."""
-    names = labels(tree["prior_sbc"].to_dataset())
+    names = labels(ranked(tree))
     rows = zip(names, test.chi2, test.smooth, test.adjusted, strict=True)
     lines = [f"| {n} | {a:.3f} | {b:.3f} | {c:.3f} |" for n, a, b, c in rows]
     return "\n".join(["| quantity | p χ² | p smooth | adjusted |\n|---|---|---|---|", *lines])
@@ -209,8 +250,8 @@ def plot(trees: dict[str, xr.DataTree], path: Path) -> None:
         L, r = tree.attrs["n_ranks"], ranks(tree)
         x = np.arange(1, L) / L
         half = band(len(r), L)
-        added = tree["prior_sbc"]["added"].values.astype(bool)
-        group = tree["prior_sbc"].to_dataset()
+        group = ranked(tree)
+        added = group["added"].values.astype(bool)
         columns = {}
         for kind, variable, chosen in zip(
             kinds,
@@ -260,7 +301,7 @@ def portions(case: Case, name: str, key, args) -> xr.DataTree:
 def joined(parts: list[xr.DataTree]) -> xr.DataTree:
     """One tree of all data sets."""
     groups = {}
-    for name in ("prior_sbc", "sbc_stats"):
+    for name in parts[0].children:
         whole = xr.concat([p[name].to_dataset() for p in parts], "draw", data_vars="minimal")
         groups[name] = whole.assign_coords(draw=np.arange(whole.sizes["draw"]))
     ess, kept = groups["sbc_stats"]["ess"], parts[0].attrs["n_ranks"] - 1
@@ -271,7 +312,7 @@ def joined(parts: list[xr.DataTree]) -> xr.DataTree:
         "thinned_enough": int(mean >= kept and short <= 0.05),
         "seconds": sum(float(p.attrs["seconds"]) for p in parts),
     }
-    groups["prior_sbc"].attrs = attrs
+    groups[next(g for g in groups if g != "sbc_stats")].attrs = attrs
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
 
 

@@ -1,51 +1,28 @@
 """Manifold as a method: protocol and settings, and agreement with NUTS where both work."""
 
-from dataclasses import dataclass
-
 import jax
 import numpy as np
 import pytest
 from montecarlo import assert_agrees, z_of_draws
+from samplers import Found, of_problem, outputs_of
 
-from bayes_pmm.basis import Fourier
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.manifold import FEWEST_STEPS, MOST_STEPS, Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import Method
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.problems import get
 
 
-class Found:
-    """Annealed starts, searched for once and used by both methods."""
-
-    def __init__(self, posterior, chains=4, candidates=16):
-        self.starts = AnnealedStarts(candidates, 8, 8).find(posterior, jax.random.key(0), chains)
-
-    def find(self, posterior, key, chains):  # noqa: ARG002
-        return Starts(self.starts.sites[:chains], self.starts.basins, self.starts.ensemble)
-
-
-def of_problem(problem, noise, known_errors=False, floor=True, missing=True, **pmm):
-    data = problem.dataset(noise, seed=0, known_errors=known_errors, missing=missing)
-    return Posterior(data, PMM(list(problem.outputs.values()), **pmm), noise=Noise(floor=floor))
-
-
 @pytest.fixture(scope="module")
 def spins():
     posterior = of_problem(get("spins"), 1e-2, known_errors=True, floor=False, dim=2)
     return posterior, Found(posterior)
-
-
-def outputs_of(posterior, draws, controls):
-    """Outputs (chain, draw, N Q) at the controls."""
-    outputs = jax.jit(jax.vmap(jax.vmap(lambda s: posterior.outputs(s, controls).ravel())))(draws.sites)
-    return np.asarray(outputs)
 
 
 def assert_same_outputs(posterior, starts, outside, warmup, draws, least_ess):
@@ -146,69 +123,3 @@ def test_levels_that_cross_exactly():
     assert np.abs(draws.sites["offdiagonal"]).mean() < 0.02
     # Lines go on as lines.
     np.testing.assert_allclose(np.median(outputs[..., 0], axis=(0, 1)), -2.0, atol=0.01)
-
-
-# Slow: minutes
-
-
-def pencil_with_lines():
-    """Differences of levels of a random 4 × 4 pencil, a third of the second line missing, known errors."""
-    rng = np.random.default_rng(1)
-    A, B = (x + x.T for x in rng.normal(size=(2, 4, 4)))
-    c = np.linspace(-0.5, 0.5, 12)
-    w = np.linalg.eigvalsh(A + c[:, None, None] * B)
-    y = np.stack([w[:, 1] - w[:, 0], w[:, 2] - w[:, 0]], axis=1)
-    error = np.full(y.shape, 0.02 * y.std())
-    y = y + error * rng.normal(size=y.shape)
-    y[:4, 1] = np.nan
-    data = Dataset(c[:, None], y, error, ("c",), ("f1", "f2"))
-    return Posterior(data, PMM(["E1-E0", "E2-E0"], dim=3), noise=Noise(floor=False))
-
-
-def transitions():
-    """Two levels and the transition strength between them of a random 2 × 2 pencil, with learned floors."""
-    rng = np.random.default_rng(2)
-    A, B, X = (x + x.T for x in rng.normal(size=(3, 2, 2)))
-    c = np.linspace(-0.5, 0.5, 8)
-    w, V = np.linalg.eigh(A + c[:, None, None] * B)
-    strength = np.einsum("ci,ij,cj->c", V[:, :, 0], X, V[:, :, 1]) ** 2
-    y = np.column_stack([w, strength])
-    y = y + 0.02 * y.std(0) * rng.normal(size=y.shape)
-    data = Dataset(c[:, None], y, None, ("c",), ("E0", "E1", "strength"))
-    return Posterior(data, PMM(["E0", "E1", "|<0|A|1>|^2"], dim=2))
-
-
-@dataclass(frozen=True)
-class Case:
-    make: object
-    outside: np.ndarray
-
-
-LINE = np.array([[0.8], [1.2]])
-CASES = {
-    "learned floor": Case(lambda: of_problem(get("oscillator"), 2e-2, dim=3), 1 + LINE),
-    "complex": Case(
-        lambda: of_problem(
-            get("exceptional_point"), 2e-2, known_errors=True, floor=False, dim=2, field="complex"
-        ),
-        get("exceptional_point").outside[::4],
-    ),
-    "observable": Case(lambda: of_problem(get("oscillator", observable=True), 2e-2, dim=3), 1 + LINE),
-    "transitions": Case(transitions, LINE),
-    "differences, missing": Case(pencil_with_lines, LINE),
-    "two controls": Case(
-        lambda: of_problem(get("two_couplings", points=12), 2e-2, known_errors=True, floor=False, dim=2),
-        get("two_couplings").outside[::10],
-    ),
-    "known errors and floor, masked": Case(
-        lambda: of_problem(get("anticrossing"), 2e-2, known_errors=True, dim=2, basis=Fourier(1, 3.0)),
-        get("anticrossing").outside[::8],
-    ),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_agrees_with_nuts_on(name):
-    posterior = CASES[name].make()
-    assert_same_outputs(posterior, Found(posterior), CASES[name].outside, 1000, 1000, 200)

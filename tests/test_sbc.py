@@ -33,6 +33,8 @@ def study():
         "tau-power",
         "manifold-2x2-1e-02",
         "manifold-3x3-1e-08",
+        "manifold-expectation",
+        "given-2x2",
     ],
 )
 def test_ranks_are_uniform_if_and_only_if_the_posterior_is_right(study, name):
