@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 from numpyro.diagnostics import effective_sample_size
-from scipy import stats
+from scipy.special import chdtrc
 from threadpoolctl import threadpool_limits
 
 from bayes_pmm.data import Dataset, columns_by_name
@@ -333,11 +333,11 @@ def uniformity(ranks: ArrayLike, n_ranks: int, *, bins: int | None = None, alpha
     expected = np.bincount(bin_of, minlength=bins) * S / n_ranks
     flat = r.reshape(S, -1)
     counts = np.stack([np.bincount(bin_of[column], minlength=bins) for column in flat.T])
-    chi2 = stats.chi2.sf(np.sum((counts - expected) ** 2 / expected, axis=1), bins - 1)
+    chi2 = chdtrc(bins - 1, np.sum((counts - expected) ** 2 / expected, axis=1))
     order = min(2, n_ranks - 1)
     grid = np.linspace(-1, 1, n_ranks)
     basis = np.linalg.qr(np.vander(grid, order + 1, increasing=True))[0][:, 1:] * np.sqrt(n_ranks)
-    smooth = stats.chi2.sf(np.sum(basis[flat].sum(axis=0) ** 2, axis=1) / S, order)
+    smooth = chdtrc(order, np.sum(basis[flat].sum(axis=0) ** 2, axis=1) / S)
     adjusted = _holm(np.concatenate([chi2, smooth])).reshape(2, -1).min(axis=0)
     shape = r.shape[1:]
     return Uniformity(chi2.reshape(shape), smooth.reshape(shape), adjusted.reshape(shape), alpha)

@@ -1,8 +1,7 @@
 """Which points lie in the convex hull of others, flat hulls and many dimensions included."""
 
 import numpy as np
-from scipy.optimize import linprog, nnls
-from scipy.spatial import ConvexHull, QhullError
+import scipy  # its parts are loaded when they are used, which this package's import does not wait for
 
 __all__ = ["TOLERANCE", "distance_to_hull", "inside_hull"]
 
@@ -70,7 +69,9 @@ def distance_to_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
     for k in np.flatnonzero(outside):
         away = trained - points[k]
         heavy = 1e4 * np.max(np.abs(away))
-        w, _ = nnls(np.vstack([away.T, np.full(len(away), heavy)]), np.append(np.zeros(away.shape[1]), heavy))
+        w, _ = scipy.optimize.nnls(
+            np.vstack([away.T, np.full(len(away), heavy)]), np.append(np.zeros(away.shape[1]), heavy)
+        )
         distance[k] = np.linalg.norm(w @ away / w.sum())
     return distance
 
@@ -79,8 +80,8 @@ def _in_full_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return which points lie in a hull that is not flat, from its facets or by linear programming."""
     if trained.shape[1] <= _MAX_DIMENSION:
         try:
-            facets = ConvexHull(trained).equations
-        except QhullError:
+            facets = scipy.spatial.ConvexHull(trained).equations
+        except scipy.spatial.QhullError:
             pass
         else:
             step = max(1, _CHUNK // len(facets))
@@ -94,7 +95,7 @@ def _in_full_hull(trained: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _is_mixture(trained: np.ndarray, point: np.ndarray) -> bool:
     """Return whether weights w ≥ 0, Σ w = 1, with |Σ_i w_i x_i − point| within the tolerance, exist."""
-    result = linprog(
+    result = scipy.optimize.linprog(
         np.zeros(len(trained)),
         A_ub=np.concatenate([trained.T, -trained.T]),
         b_ub=np.concatenate([point, -point]) + TOLERANCE,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import numpy as np
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from bayes_pmm.convergence import import_arviz
 from bayes_pmm.errors import InputError
@@ -107,7 +107,7 @@ def plot_reliability(scores: Scores | Mapping[str, ArrayLike]) -> Figure:
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color="0.4", lw=0.8)
     for i, (label, u) in enumerate(groups.items()):
-        low, high = stats.binom.ppf([[0.05], [0.95]], len(u), levels) / len(u)
+        low, high = scipy.stats.binom.ppf([[0.05], [0.95]], len(u), levels) / len(u)
         ax.vlines(levels + 0.006 * i, low, high, color=f"C{i}", alpha=0.25, lw=3)
         ax.plot(
             levels,

@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from bayes_pmm.data import Dataset
 
@@ -41,7 +41,7 @@ def _of_one(controls: np.ndarray, y: np.ndarray) -> float:
             return found
         rss = np.sum((y - V @ np.linalg.lstsq(V, y, rcond=None)[0]) ** 2)
         if (gcv := rss / (N - p) ** 2) < best:
-            best, found = gcv, float(np.sqrt(rss / chi2.ppf(TAIL, N - p)))
+            best, found = gcv, float(np.sqrt(rss / chdtri(N - p, 1 - TAIL)))
 
 
 def _polynomials(controls: np.ndarray, degree: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import psis_weights
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import BayesPMMError
@@ -85,6 +84,10 @@ def pareto_k(log_weights: np.ndarray) -> float:
     tail = int(min(3 * np.sqrt(w.size), w.size // 5))
     if np.sum(w > w.max() + np.log(np.finfo(float).tiny)) <= tail:
         return np.inf
+    from blackjax.diagnostics import (
+        psis_weights,  # BlackJAX takes long to import, and most fits do not need it
+    )
+
     k = float(psis_weights(jnp.asarray(w))[1])
     return np.inf if np.isnan(k) else k
 

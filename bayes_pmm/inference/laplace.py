@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
@@ -115,7 +115,7 @@ class Laplace:
             return float(value), np.asarray(gradient)
 
         began = time.perf_counter()
-        result = minimize(
+        result = scipy.optimize.minimize(
             both,
             np.asarray(flat.start),
             jac=True,

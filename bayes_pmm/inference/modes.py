@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.diagnostics import psis_weights
 from numpyro.diagnostics import split_gelman_rubin
 from scipy.special import softmax
 
@@ -137,5 +136,9 @@ def _agree(pair: np.ndarray) -> bool:
 
 def _leave_one_out(log_likelihood: np.ndarray) -> np.ndarray:
     """Log predictive density (M,) of each datum given the others, by PSIS, from draws (S, M)."""
+    from blackjax.diagnostics import (
+        psis_weights,  # BlackJAX takes long to import, and most fits do not need it
+    )
+
     weights = jax.vmap(lambda r: psis_weights(r)[0], in_axes=1, out_axes=1)(-jnp.asarray(log_likelihood))
     return np.asarray(jax.scipy.special.logsumexp(weights + log_likelihood, axis=0))

@@ -7,11 +7,9 @@ way, its own error estimate does not show; the share of the images that are stil
 import time
 from dataclasses import dataclass
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.ns import utils
 from jax.flatten_util import ravel_pytree
 from threadpoolctl import threadpool_limits
 
@@ -94,6 +92,9 @@ class NestedSampling:
         BayesPMMError
             If the run does not end within ``most_steps``, or meets a likelihood that is not a number.
         """
+        import blackjax  # it takes long to import, and most fits do not need it
+        from blackjax.ns import utils
+
         k_prior, k_steps, k_volume, k_draws = jax.random.split(key, 4)
         _, unravel = ravel_pytree(posterior.unconstrain(posterior.prior_sites(k_prior)))
         sampler = blackjax.nsswig(

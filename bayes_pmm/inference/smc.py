@@ -4,11 +4,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from blackjax.smc import adaptive_tempered, extend_params, resampling
 from jax.flatten_util import ravel_pytree
 from threadpoolctl import threadpool_limits
 
@@ -70,6 +68,9 @@ class TemperedSMC:
         BayesPMMError
             If a run does not reach the posterior in 500 stages.
         """
+        import blackjax  # it takes long to import, and most fits do not need it
+        from blackjax.smc import adaptive_tempered, resampling
+
         _, unravel = ravel_pytree(posterior.unconstrain(posterior.prior_sites(key)))
         kernel = jax.jit(
             adaptive_tempered.build_kernel(
@@ -114,6 +115,8 @@ class TemperedSMC:
 
     def _one(self, kernel, prior, key):
         """One population: members (draws, D), log evidence, number of stages."""
+        from blackjax.smc import adaptive_tempered, extend_params
+
         key, k = jax.random.split(key)
         state = adaptive_tempered.init(prior(jax.random.split(k, self.draws)))
         step_size, log_z, reached = 0.1, 0.0, 0.0
