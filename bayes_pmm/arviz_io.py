@@ -27,12 +27,14 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Defect, Growth
 from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import InputError, not_written
+from bayes_pmm.inference.modes import weights_of
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
 from bayes_pmm.scaling import Scaling
+from bayes_pmm.settings import stream
 from bayes_pmm.widening import Widening
 
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
 
 FORMAT = "bayes_pmm fit 1"
 PRIOR_DRAWS = 500
+WEIGHT = "weight"
+"""Weight of each draw, among the statistics: chains in different modes do not count alike."""
 METADATA = 200_000
 """About the bytes of a stored fit beside its arrays."""
 TAKEN = ("chain", "draw", "obs_id", "pred_id", "output", "output_index", "y", "error", "latent")
@@ -85,7 +89,7 @@ def build_tree(
     data = posterior.data
     rows, cols = np.nonzero(data.mask)
     obs = _cells(data, data.controls, rows, cols, "obs_id")
-    k_noise, k_prior = jax.random.split(key)
+    k_noise, k_prior = jax.random.split(stream(key, "groups"))
     cells = outputs[:, :, rows, cols]
     sd = np.sqrt(_floor(posterior, draws.sites)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
     residual = (data.values[rows, cols] - cells) / sd
@@ -93,9 +97,12 @@ def build_tree(
     replicated = cells + sd * np.asarray(jax.random.normal(k_noise, cells.shape))
     prior_sites, prior_cells, prior_y = _prior_draws(posterior, k_prior, rows, cols)
     chains = {"chain": np.arange(cells.shape[0]), "draw": np.arange(cells.shape[1])}
+    weight = np.repeat(weights_of(draws)[:, None], cells.shape[1], axis=1)
     groups = {
         "posterior": _sites_dataset(posterior, draws.sites, cells, obs, chains),
-        "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in draws.stats.items()}, chains),
+        "sample_stats": xr.Dataset(
+            {k: (("chain", "draw"), v) for k, v in (draws.stats | {WEIGHT: weight}).items()}, chains
+        ),
         "log_likelihood": _on_cells({"y": log_likelihood}, obs, chains),
         "posterior_predictive": _on_cells({"y": replicated}, obs, chains),
         "prior": _sites_dataset(posterior, prior_sites, prior_cells, obs, _count(prior_cells)),
@@ -217,6 +224,8 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             training["errors"].values,
             tuple(map(str, training["control"].values)),
             tuple(map(str, training["output"].values)),
+            training.attrs.get("source"),
+            tuple(map(str, training["row_label"].values)) if "row_label" in training else None,
         )
         posterior = Posterior(
             data,
@@ -228,9 +237,10 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             Widening(**about.get("widening", {"rate": 0.0})),
         )
         sites = {k: tree["posterior"][k].values for k in about["sites"]}
-        stats = {k: v.values for k, v in tree["sample_stats"].data_vars.items()}
+        stats = {k: v.values for k, v in tree["sample_stats"].data_vars.items() if k != WEIGHT}
         diagnosis = Diagnosis(**(about["diagnosis"] | {"reasons": tuple(about["diagnosis"]["reasons"])}))
-        key = jax.random.wrap_key_data(jnp.asarray(about["key"], jnp.uint32))
+        bits = jnp.asarray(about["key"], jnp.uint32)
+        key = jax.random.wrap_key_data(bits, impl=about.get("key_impl", "threefry2x32"))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -292,18 +302,22 @@ def _description(
         "info": draws.info,
         "diagnosis": asdict(diagnosis),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "key_impl": str(jax.random.key_impl(key)),
         "defect": None if defect is None else asdict(defect),
     }
 
 
 def _training(data: Dataset) -> xr.Dataset:
+    """The data set; where it came from is kept for messages."""
+    labels = {} if data.row_labels is None else {"row_label": ("row", list(data.row_labels))}
     return xr.Dataset(
         {
             "controls": (("row", "control"), data.controls),
             "values": (("row", "output"), data.values),
             "errors": (("row", "output"), data.errors),
         },
-        {"control": list(data.control_names), "output": list(data.output_names)},
+        {"control": list(data.control_names), "output": list(data.output_names), **labels},
+        {} if data.source is None else {"source": str(data.source)},
     )
 
 

@@ -129,7 +129,12 @@ class Custom(Basis):
 
     def __call__(self, c):
         """Coefficients (N, L) from the user's function."""
-        return self.function(c)
+        try:
+            return self.function(c)
+        except jax.errors.TracerArrayConversionError as error:
+            raise InputError(
+                f"basis {self}: the function turns JAX's arrays into NumPy's; write it with jax.numpy instead of numpy"
+            ) from error
 
     def __str__(self):
         return self.name

@@ -17,6 +17,7 @@ from bayes_pmm.fit import Fit
 from bayes_pmm.inference.protocol import Progress, silent
 from bayes_pmm.inference.threads import workers
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import as_key
 from bayes_pmm.simulation import manifold_simulation, nuts_simulation
 
 __all__ = ["Uniformity", "labels", "ranks", "sbc", "uniformity"]
@@ -24,7 +25,7 @@ __all__ = ["Uniformity", "labels", "ranks", "sbc", "uniformity"]
 
 def sbc(
     posterior: Posterior,
-    key: jax.Array,
+    key: jax.Array | int,
     n_datasets: int = 200,
     *,
     controls: ArrayLike | None = None,
@@ -61,7 +62,7 @@ def sbc(
     Parameters
     ----------
     posterior : Posterior
-    key : jax.Array
+    key : PRNG key or int
     n_datasets : int
     controls : array (M, p), optional
         More controls at which outputs are ranked, for example outside the data.
@@ -110,7 +111,7 @@ def sbc(
     Talts et al., arXiv:1804.06788; Modrák et al., arXiv:2211.02383 (choice of the ranked quantities); Säilynoja,
     Schmitt, Bürkner, Vehtari, Posterior SBC, arXiv:2502.03279.
     """
-    kept = n_ranks - 1
+    key, kept = as_key(key), n_ranks - 1
     if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept or rounds < 1:
         raise InputError(
             f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws},"

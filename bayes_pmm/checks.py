@@ -14,7 +14,7 @@ from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import outputs_at, with_noise
 from bayes_pmm.scores import against
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, stream
 
 __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
 
@@ -148,7 +148,7 @@ def predictive_check(
     if kind not in ("posterior", "prior"):
         raise InputError(f"kind '{kind}' is unknown; use posterior or prior")
     posterior, data = as_fit(fit).posterior, fit.posterior.data
-    key = jax.random.fold_in(fit.key, 3) if key is None else key
+    key = stream(fit.key, "predictive check") if key is None else as_key(key)
     key_sites, key_noise = jax.random.split(key)
     if kind == "prior":
         fit = replace(fit, draws=_prior_draws(posterior, key_sites, draws))

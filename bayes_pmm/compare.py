@@ -197,7 +197,9 @@ class Comparison:
         """
         w = self._weights(weights)
         key = None if key is None else as_key(key)
-        members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= NOTICEABLE]
+        # Of more than a hundred models none may reach that.
+        least = min(NOTICEABLE, w.max())
+        members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= least]
         used, samples = [], {kind: [] for kind in KINDS}
         for i, (m, _) in enumerate(members):
             own = None if key is None else jax.random.fold_in(key, i)

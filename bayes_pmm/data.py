@@ -103,7 +103,7 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
 class Dataset:
     """Controls, outputs and their errors, in the user's units.
 
-    Every array is copied, checked and made read-only.
+    Every array is copied, checked and made read-only. Tables with named columns (a DataFrame) are read by these names.
 
     Parameters
     ----------
@@ -142,10 +142,15 @@ class Dataset:
         set_field(self, "output_names", tuple(self.output_names))
         if self.row_labels is not None:
             set_field(self, "row_labels", tuple(self.row_labels))
-        set_field(self, "controls", _numbers(self.controls, f"{self._place()}controls"))
-        set_field(self, "values", _numbers(self.values, f"{self._place()}outputs"))
+        # Tables with names are read by these, as `predict` reads them: by position h could become J in silence.
+        controls = columns_by_name(self.controls, self.control_names, f"{self._place()}controls")
+        set_field(self, "controls", controls)
+        values = columns_by_name(self.values, self.output_names, f"{self._place()}outputs")
+        set_field(self, "values", values)
         none_known = np.zeros(np.shape(self.values))
-        given = none_known if self.errors is None else _numbers(self.errors, f"{self._place()}errors")
+        given = none_known
+        if self.errors is not None:
+            given = columns_by_name(self.errors, self.output_names, f"{self._place()}errors")
         set_field(self, "errors", given)
         self._check_shapes()
         self._check_names()

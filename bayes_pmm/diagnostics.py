@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayes_pmm.convergence import DIVERGENT_SHARE, judged, rhat_and_ess
+from bayes_pmm.inference.modes import weights_of
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.scatter import scatter
+from bayes_pmm.scatter import residuals, scatter
 
 __all__ = ["LIMITS", "Diagnosis", "diagnose", "misfits"]
 
@@ -31,6 +32,8 @@ class _Limits:
     floor_of_scatter: float = 1.5
     floor_of_spread: float = 0.02
     floor_of_errors: float = 3.0
+    residual: float = 1.5
+    residual_tail: float = 1e-6
 
 
 LIMITS = _Limits()
@@ -127,7 +130,7 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
             " them; use more chains"
         )
     if posterior is not None:
-        suspect += misfits(posterior, draws)
+        suspect += misfits(posterior, draws, outputs[:, :, : posterior.data.n_rows])
     if info.get("failed_steps_share", 0.0) > LIMITS.failed_steps:
         suspect.append(
             f"{100 * info['failed_steps_share']:.0f} % of a chain's steps failed: part of the posterior may be"
@@ -137,12 +140,23 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
     return Diagnosis(status, tuple(failed + suspect), max_rhat, min_ess, divergences)
 
 
-def misfits(posterior: Posterior, draws: Draws) -> list[str]:
-    """Outputs that the model does not follow: a polynomial leaves less of the data than the learned floor is."""
+def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[str]:
+    """Outputs that the model does not follow.
+
+    With learned floors: a polynomial leaves less of the data than the floor is. With known errors alone: the residuals
+    of the mean curve are larger than these. ``training`` are the outputs (chain, draw, N, Q) at the training controls.
+    """
+    data, found, weights = posterior.data, [], weights_of(draws)
     if not posterior.noise.floor:
-        return []
-    data, found = posterior.data, []
-    floors, left = np.median(draws.sites["floor"], axis=(0, 1)), scatter(data)
+        z, probability = residuals(data, training, weights)
+        for q in np.flatnonzero((z > LIMITS.residual) & (probability < LIMITS.residual_tail)):
+            found.append(
+                f"the residuals of {data.output_names[q]} are {z[q]:.2g} times their known errors (root mean square),"
+                " and no floor was to be learned: the model does not follow the data; learn a floor, check columns,"
+                " outputs and errors, or try a larger dim or another basis"
+            )
+        return found
+    floors, left = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights), scatter(data)
     noticeable = LIMITS.floor_of_spread * np.nanstd(data.values, axis=0)
     for q, name in enumerate(data.output_names):
         floor, error = floors[q], data.rms_errors[q]

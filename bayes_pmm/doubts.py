@@ -32,7 +32,7 @@ from numpyro.diagnostics import split_gelman_rubin
 from bayes_pmm.defect import distances
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.scatter import scatter
+from bayes_pmm.scatter import residuals, scatter
 
 __all__ = ["DOUBTS", "LIMITS", "bend", "curvature", "find_doubts", "prior_sensitivity", "strengths"]
 
@@ -115,6 +115,9 @@ def strengths(
             limits.scatter * scatter(data), limits.scatter_of_spread * np.nanstd(data.values, axis=0)
         )
         large = large + floor / np.where(known > 0, known, np.where(smooth > 0, smooth, np.inf))
+    else:
+        z, _ = residuals(data, training, weights)
+        large = large + z / limits.floor
     if defect is not None:
         other = _deviation(defect, w)
         total = other**2 + model_sd**2

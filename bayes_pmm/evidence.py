@@ -30,7 +30,7 @@ from bayes_pmm.inference.modes import Mode
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, stream
 
 __all__ = [
     "METHODS",
@@ -222,7 +222,7 @@ def log_evidence(
     evidence = replace(evidence, reasons=_reasons(evidence, fit))
     if check:
         settings = NestedSampling() if check is True else check
-        evidence = evidence.checked(nested_log_evidence(posterior, jax.random.fold_in(key, 1), settings))
+        evidence = evidence.checked(nested_log_evidence(posterior, stream(key, "nested sampling"), settings))
     return evidence
 
 

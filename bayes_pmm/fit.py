@@ -21,7 +21,7 @@ from bayes_pmm.doubts import bend, find_doubts, strengths
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
 from bayes_pmm.inference.checkpoint import claim
-from bayes_pmm.inference.modes import Mode, chain_weights, find_modes
+from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import (
@@ -35,16 +35,11 @@ from bayes_pmm.predict import (
     with_noise,
 )
 from bayes_pmm.progress import on_terminal
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, stream
 
 __all__ = ["Fit", "as_fit", "as_posterior", "fit", "load", "rediagnosed", "time_taken"]
 
 logger = logging.getLogger(__name__)
-
-DEFECT_STREAM = 2
-"""Folded into a key for the draws of the defect, so that those of the noise stay what they are without it."""
-MODES_STREAM = 3
-"""The same for the masses of modes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +119,7 @@ class Fit:
     @property
     def weights(self) -> np.ndarray:
         """Weight (chain,) of the draws of each chain: 1 unless the chains are in different modes."""
-        modes = self.draws.info.get("modes")
-        if not modes:
-            return np.ones(len(next(iter(self.draws.sites.values()))))
-        return chain_weights([Mode(tuple(m["chains"]), m["mass"]) for m in modes])
+        return weights_of(self.draws)
 
     def sample(self, controls: Any, kind: str = "latent", key: jax.Array | None = None) -> np.ndarray:
         """Joint draws (chain, draw, N, Q) at new controls, to be weighted by :attr:`weights`.
@@ -153,7 +145,7 @@ class Fit:
         """Covariance (N·Q, N·Q) of the outputs at new controls, outputs of one control side by side."""
         samples = self.sample(controls, kind)
         weights = np.repeat(self.weights, samples.shape[1])
-        return np.cov(samples.reshape(len(weights), -1), rowvar=False, aweights=weights)
+        return np.atleast_2d(np.cov(samples.reshape(len(weights), -1), rowvar=False, aweights=weights))
 
     @cached_property
     def tree(self):
@@ -176,7 +168,19 @@ class Fit:
 
     @property
     def idata(self):
-        """What the installed ArviZ works on: InferenceData (0.x) or DataTree (1.x)."""
+        """What the installed ArviZ works on: InferenceData (0.x) or DataTree (1.x).
+
+        Warns
+        -----
+        UserWarning
+            If chains are in modes of different weight, which ArviZ does not know of.
+        """
+        if np.ptp(self.weights) > 0:
+            warnings.warn(
+                "the chains are in modes of different weight, and ArviZ pools them as if they were alike; weigh draws"
+                " by sample_stats['weight'], or use fit.predict",
+                stacklevel=2,
+            )
         return arviz_io.to_arviz(self.tree)
 
     def save(self, path: str | Path) -> None:
@@ -244,12 +248,10 @@ class Fit:
             return None
         shape = next(iter(self.draws.sites.values())).shape[:2]
         spread = np.asarray(self.posterior.scaling.spread)
-        return self.defect.sample(
-            self.posterior.data, spread, controls, shape, jax.random.fold_in(key, DEFECT_STREAM)
-        )
+        return self.defect.sample(self.posterior.data, spread, controls, shape, stream(key, "defect"))
 
     def _key(self, key: jax.Array | None) -> jax.Array:
-        return jax.random.fold_in(self.key, 1) if key is None else as_key(key)
+        return stream(self.key, "noise") if key is None else as_key(key)
 
 
 def fit(
@@ -313,7 +315,7 @@ def fit(
         draws = method.run(posterior, key_run, progress=report, checkpoint=checkpoint)
     outputs = _judged_outputs(posterior, draws, controls)
     if "pareto_k" not in draws.info and outputs.shape[0] > 1 and np.isfinite(outputs).all():
-        modes = find_modes(posterior, draws, outputs, jax.random.fold_in(key_fit, MODES_STREAM))
+        modes = find_modes(posterior, draws, outputs, stream(key_fit, "modes"))
         draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
     diagnosis = diagnose(draws, outputs, posterior)
     logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])
@@ -372,7 +374,8 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
     Raises
     ------
     InputError
-        If the file is missing, truncated, damaged or foreign, or the basis is missing or another one.
+        If the file is missing, truncated, damaged or foreign, the basis is missing or another one, or JAX works in
+        float32 and the draws are in double precision.
     """
     path = Path(path)
     if path.is_dir():
@@ -382,6 +385,11 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
         found = Fit(*arviz_io.restore(tree, basis))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if not jax.config.jax_enable_x64 and any(v.dtype == np.float64 for v in found.draws.sites.values()):
+        raise InputError(
+            f"{path}: was drawn in double precision, and JAX works in float32, in which its bands would be wrong; call"
+            " jax.config.update('jax_enable_x64', True) before anything else"
+        )
     return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from bayes_pmm import scores
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import check_controls, check_exact, outputs_at, widened
+from bayes_pmm.settings import stream
 
 __all__ = ["judge_fit", "mixture"]
 
@@ -48,7 +49,10 @@ def _defect_sd(fit: Fit, controls: Any, S: int) -> np.ndarray:
         return np.zeros((1, 1, 1))
     data, c = fit.posterior.data, check_controls(fit.posterior, controls)
     which = jax.random.choice(
-        jax.random.fold_in(fit.key, 4), len(fit.defect.scales), (S,), p=np.asarray(fit.defect.probabilities)
+        stream(fit.key, "scale of the defect"),
+        len(fit.defect.scales),
+        (S,),
+        p=np.asarray(fit.defect.probabilities),
     )
     variance = [np.diag(fit.defect.growth.covariance(data, c, q)) for q in range(data.n_outputs)]
     width = np.asarray(fit.posterior.scaling.spread) * np.sqrt(np.stack(variance, axis=1))
@@ -61,8 +65,8 @@ def judge_fit(
     truth: Any,
     *,
     spread: Any = None,
-    key: jax.Array | None = None,
-    levels: Sequence[float] = (0.5, 0.9),
+    key: jax.Array | int | None = None,
+    levels: float | Sequence[float] = (0.5, 0.9),
 ) -> scores.Scores:
     """Scores of a fit's latent bands against exact values, inside and outside its data.
 
@@ -76,7 +80,7 @@ def judge_fit(
         Unit of the scores; the standard deviation of each output's training data if not given.
     key : PRNG key, optional
         For the floor's noise; the fit's own if not given.
-    levels : sequence of float
+    levels : float or sequence of float
         Of the intervals whose coverage is wanted; the interval score is the one of the highest.
 
     Returns
@@ -99,4 +103,4 @@ def judge_fit(
         }
     spread = fit.posterior.scaling.spread if spread is None else spread
     outside = data.extrapolated(controls)
-    return scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **exact)
+    return scores.judge(draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **exact)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from bayes_pmm.errors import InputError
+from bayes_pmm.settings import as_whole
 
 __all__ = [
     "Difference",
@@ -29,6 +30,15 @@ __all__ = [
 
 class Output:
     """Base class of the outputs: ``kind``, ``levels``, ``operator`` and ``value``."""
+
+    def __post_init__(self):
+        # A fit is stored with the expressions of its outputs, and must come back from them.
+        if self.operator is not None and not re.fullmatch(_NAME, str(self.operator)):
+            raise InputError(
+                f"output {self}: the operator's name must be a letter, then letters, digits or _; use S_plus, say"
+            )
+        for index in self.levels:
+            as_whole("level", index)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -141,7 +151,8 @@ def _level(index: int) -> str:
 _INDEX = r"(?:(\d+)|\[\s*(-?\d+)\s*\])"
 _LEVEL = re.compile(rf"E{_INDEX}")
 _DIFFERENCE = re.compile(rf"E{_INDEX}\s*-\s*E{_INDEX}")
-_BRAKET = r"<\s*(-?\d+)\s*\|\s*([A-Za-z_]\w*)\s*\|\s*(-?\d+)\s*>"
+_NAME = r"[^\W\d]\w*"
+_BRAKET = rf"<\s*(-?\d+)\s*\|\s*({_NAME})\s*\|\s*(-?\d+)\s*>"
 _EXPECTATION = re.compile(_BRAKET)
 _STRENGTH = re.compile(rf"\|\s*{_BRAKET}\s*\|\s*(?:\^|\*\*)\s*2")
 

@@ -30,6 +30,7 @@ from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import LEVELS, Bands
 from bayes_pmm.report import png_bytes, render_report, summary, write_new
+from bayes_pmm.settings import stream
 
 __all__ = ["check_folder", "digest", "execute", "finished_summary", "read_about", "read_rest"]
 
@@ -170,7 +171,7 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
     done = replace(done, draws=replace(done.draws, info=info))
     if defect:
         try:
-            learned = learn_defect(posterior, method, jax.random.fold_in(jax.random.key(seed), 1))
+            learned = learn_defect(posterior, method, stream(jax.random.key(seed), "defect"))
         except BayesPMMError as error:
             # The fit itself is whole, and is kept.
             warnings.warn(f"saved without a defect, which could not be learned: {error}", stacklevel=2)

@@ -1,7 +1,7 @@
 r"""Units: fitted once to the training data, stored with the fit, undone in everything that the user sees.
 
 All levels share one map E = (E' − m)/s, or they would no longer be eigenvalues of one matrix. Differences are
-divided by s and never centred; where only they are measured, s is the spread of the levels that they imply. Each
+divided by s and never centred; where they are measured, s is the spread of the levels that they imply. Each
 secondary matrix has its own (m_A, s_A); strengths are divided by s_A².
 """
 
@@ -123,7 +123,15 @@ def fit_scaling(
             f"basis {basis}: term {int(np.argmax(size <= rounding))} is zero or constant at the training"
             " controls; leave it out"
         )
-    shift, scale = _output_units(data, outputs, basis.has_constant)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift, scale = _output_units(data, outputs, basis.has_constant)
+    if not (
+        np.isfinite([*shift, *scale]).all() and np.all(scale > 0) and np.max(np.abs(shift / scale)) < 1e15
+    ):
+        raise InputError(
+            f"the data have no unit to work in (mean {shift.tolist()}, spread {scale.tolist()}): they are too large,"
+            " too small or too nearly alike for double precision; subtract an offset, or use other units"
+        )
     spread = np.array([_spread(data.values[:, q], scale[q]) for q in range(len(outputs))])
     spectral = [q for q, o in enumerate(outputs) if o.kind in ("level", "difference")]
     own = [
@@ -152,36 +160,49 @@ def _spread(column: np.ndarray, fallback: float) -> float:
 
 
 def _spread_of_levels(cells: list[np.ndarray], outputs: tuple[Output, ...]) -> float:
-    """Spread of the levels whose differences are known: of their mean positions, and along the controls; 1 if none are.
+    """Spread of the levels that lines, or lines and levels, imply: of their mean positions, and along the controls.
 
-    Levels that no chain of differences connects count from the middle of their own group.
+    Levels that nothing connects count from the middle of their own group.
     """
-    lines = [(x, o) for x, o in zip(cells, outputs, strict=True) if o.kind == "difference" and x.size]
-    if not lines:
-        return 1.0
-    ends = sorted({k for _, o in lines for k in o.levels})
-    incidence = np.array([[(k == o.upper) - float(k == o.lower) for k in ends] for _, o in lines])
-    # The shortest solution has mean 0 in each connected group.
-    means = np.linalg.lstsq(incidence, np.array([x.mean() for x, _ in lines]), rcond=None)[0]
-    # The variance of a difference is that of two levels.
-    along = np.mean([np.var(x) for x, _ in lines]) / 2
-    return float(np.sqrt(np.mean(means**2) + along))
+    known = [
+        (x, o) for x, o in zip(cells, outputs, strict=True) if o.kind in ("level", "difference") and x.size
+    ]
+    ends = sorted({k for _, o in known for k in o.levels})
+    rows = [[(k == o.levels[0]) - float(k in o.levels[1:]) for k in ends] for _, o in known]
+    zero = np.mean([x.mean() for x, o in known if o.kind == "level"] or [0.0])
+    means = np.array([x.mean() - zero * (o.kind == "level") for x, o in known])
+    # The shortest solution has mean 0 in each group that only differences connect.
+    places = np.linalg.lstsq(np.array(rows), means, rcond=None)[0]
+    # The variance of a difference is that of two levels. A shift of all levels is none of their spread.
+    along = np.mean([np.var(x) / (1 if o.kind == "level" else 2) for x, o in known])
+    return float(np.sqrt(np.var(places) + along))
+
+
+def _unit_without_spread(mean: float, errors: np.ndarray) -> float:
+    """Unit for outputs that do not vary: their own size, else their errors', else 1."""
+    return abs(mean) or float(np.sqrt(np.mean(errors**2))) or 1.0
 
 
 def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> tuple[np.ndarray, np.ndarray]:
     cells = [data.values[data.mask[:, q], q] for q in range(len(outputs))]
+    known = [data.errors[data.mask[:, q], q] for q in range(len(outputs))]
 
-    def pool(kinds, operator=None):
-        chosen = [
-            x for x, o in zip(cells, outputs, strict=True) if o.kind in kinds and o.operator == operator
-        ]
+    def pool(kinds, operator=None, of=cells):
+        chosen = [x for x, o in zip(of, outputs, strict=True) if o.kind in kinds and o.operator == operator]
         return np.concatenate(chosen) if chosen else np.zeros(0)
 
     shift, scale = np.zeros(len(outputs)), np.ones(len(outputs))
     levels = pool(["level"])
     m = levels.mean() if centre and levels.size else 0.0
-    s = _deviation(levels, m) if levels.size else _spread_of_levels(cells, outputs)
-    s = s if s > 0 else max(abs(m), 1.0)
+    lines = pool(["difference"])
+    s = 0.0
+    if lines.size:
+        s = _spread_of_levels(cells, outputs)
+    elif levels.size:
+        s = _deviation(levels, m)
+    if not s > 0:
+        errors = pool(["level", "difference"], of=known)
+        s = _unit_without_spread(m, errors if errors.size else np.zeros(1))
     for q, o in enumerate(outputs):
         if o.kind == "level":
             shift[q], scale[q] = m, s
@@ -195,6 +216,7 @@ def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> t
             sizes = [_deviation(values)] if values.size else []
             sizes += [np.sqrt(np.mean(np.abs(strengths)))] if strengths.size else []
             s_A = max(sizes)
-            s_A = s_A if s_A > 0 else max(abs(m_A), 1.0)
+            if not s_A > 0:
+                s_A = _unit_without_spread(m_A, pool(["expectation", "transition"], o.operator, known))
             shift[q], scale[q] = (m_A, s_A) if o.kind == "expectation" else (0.0, s_A**2)
     return shift, scale

@@ -3,11 +3,11 @@
 import itertools
 
 import numpy as np
-from scipy.special import chdtri
+from scipy.special import chdtrc, chdtri
 
 from bayes_pmm.data import Dataset
 
-__all__ = ["scatter"]
+__all__ = ["residuals", "scatter"]
 
 FREE = 3
 """Fewest degrees of freedom left over: with fewer a polynomial may follow the noise."""
@@ -27,6 +27,27 @@ def scatter(data: Dataset) -> np.ndarray:
     """
     return np.array(
         [_of_one(data.controls[seen], y[seen]) for y, seen in zip(data.values.T, data.mask.T, strict=True)]
+    )
+
+
+def residuals(data: Dataset, training: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean square residual of each output's mean curve in units of its known errors, and its χ² probability: (Q,).
+
+    Zeros and ones where no error is known.
+
+    Parameters
+    ----------
+    data : Dataset
+    training : array (chain, draw, N, Q)
+        Outputs at the training controls.
+    weights : array (chain,)
+    """
+    mean = np.average(training.mean(axis=1), axis=0, weights=weights)
+    known = data.mask & (data.errors > 0)
+    z = np.where(known, (data.values - mean) / np.where(known, data.errors, 1.0), 0.0)
+    count, square = known.sum(axis=0), np.sum(z**2, axis=0)
+    return np.sqrt(square / np.maximum(count, 1)), np.where(
+        count > 0, chdtrc(np.maximum(count, 1), square), 1.0
     )
 
 

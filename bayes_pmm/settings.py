@@ -4,13 +4,14 @@ import dataclasses
 import math
 from numbers import Integral
 from typing import Any
+from zlib import crc32
 
 import jax
 import numpy as np
 
 from bayes_pmm.errors import InputError
 
-__all__ = ["as_key", "as_whole", "in_range", "plain_numbers"]
+__all__ = ["as_key", "as_whole", "in_range", "plain_numbers", "stream"]
 
 
 def as_key(key: Any) -> jax.Array:
@@ -38,6 +39,14 @@ def as_key(key: Any) -> jax.Array:
     raise InputError(
         f"key = {key!r} is neither a whole number nor one PRNG key; use for example 0 or jax.random.key(0)"
     )
+
+
+def stream(key: jax.Array, purpose: str) -> jax.Array:
+    """Key for a purpose beside what the key itself is split into.
+
+    JAX's ``fold_in(key, 1)`` is ``split(key)[1]``, so that small numbers folded in would give the same draws twice.
+    """
+    return jax.random.fold_in(key, crc32(purpose.encode()) | 1 << 31)
 
 
 def plain_numbers(settings: Any) -> None:

@@ -21,7 +21,7 @@ from bayes_pmm.inference import Method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import QUANTILES, quantile_column
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, stream
 
 __all__ = [
     "LeftOut",
@@ -369,6 +369,9 @@ def _left_out(posterior, method, key, plan, skipped) -> LeftOut:
     for (title, left, distance), k in zip(plan, jax.random.split(key, max(len(plan), 1)), strict=False):
         left = left & data.mask
         rows = np.flatnonzero(left.any(axis=1))
+        if not rows.size:
+            skipped.append(f"{title}: there are no data in them")
+            continue
         try:
             found = refit_without(posterior, left, method, k)
         except InputError as error:
@@ -411,7 +414,7 @@ def _predicted(found: Fit, data: Dataset, rows: np.ndarray) -> dict[str, np.ndar
     sd = np.where(np.isnan(y), 1.0, sd)
     centre = np.average(mean, axis=0, weights=w)
     variance = np.average((mean - centre) ** 2 + sd**2, axis=0, weights=w)
-    noise = np.asarray(jax.random.normal(jax.random.fold_in(found.key, 2), mean.shape))
+    noise = np.asarray(jax.random.normal(stream(found.key, "left out"), mean.shape))
     draws = mean + sd * noise
     return {
         "log_density": scores.log_score(mean, y, sd, w),

@@ -94,6 +94,12 @@ def test_bad_expressions(text):
     assert "\n" not in str(caught.value)
 
 
+def test_a_function_of_numpy_says_what_to_write():
+    basis = Custom(lambda c: np.stack([np.ones(len(c)), np.asarray(c)[:, 0]], axis=1), name="mine")
+    with pytest.raises(InputError, match=r"basis mine: .* jax\.numpy"):
+        basis.n_terms(1)
+
+
 class TestScaledTerms:
     @pytest.mark.parametrize("basis", BASES, ids=str)
     def test_vanish_at_the_reference(self, basis):

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -225,3 +226,14 @@ def test_control_columns_avoid_the_names_of_a_table():
     columns = data.control_columns([2, 0], ("z", "pit"))
     assert list(columns) == ["control z", "c"]
     np.testing.assert_array_equal(columns["control z"], [3.0, 1.0])
+
+
+def test_tables_with_names_are_read_by_these():
+    table = pd.DataFrame(
+        {"g": [0.0, 1.0, 2.0], "h": [5.0, 7.0, 6.0], "E0": [1.0, 2.0, 3.0], "E1": [4.0, 5.0, 6.0]}
+    )
+    data = Dataset(table[["h", "g"]], table[["E1", "E0"]], None, ("g", "h"), ("E0", "E1"))
+    np.testing.assert_array_equal(data.controls[:, 0], table["g"])
+    np.testing.assert_array_equal(data.values[:, 0], table["E0"])
+    with pytest.raises(InputError, match="column J is missing"):
+        Dataset(table[["h"]], table[["E0"]], None, ("J",), ("E0",))

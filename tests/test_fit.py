@@ -1,11 +1,14 @@
 """The library from data to bands: kinds, noise, custom bases, errors, and what the status says."""
 
+import subprocess
+import sys
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from canned import canned
 
 import bayes_pmm as bp
 from bayes_pmm.diagnostics import LIMITS, diagnose
@@ -153,6 +156,20 @@ def test_float32_is_warned_about():
         bp.fit(posterior, bp.NUTS(chains=1, warmup=5, draws=4, starts=bp.AnnealedStarts(candidates=4)), key=0)
 
 
+def test_a_fit_in_double_precision_is_not_used_in_single(tmp_path):
+    canned().save(tmp_path / "fit.nc")
+    code = f"import bayes_pmm as bp; bp.load({str(tmp_path / 'fit.nc')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "InputError" in done.stderr
+    assert "jax_enable_x64" in done.stderr.splitlines()[-1]
+
+
+def test_covariance_of_one_number_is_a_matrix():
+    for outputs in (("E0",), ("E0", "E1")):
+        fit = canned(controls=("J",), outputs=outputs)
+        assert fit.covariance([[0.5]]).shape == (len(outputs), len(outputs))
+
+
 def test_importing_flips_no_flag():
     import os
     import subprocess
@@ -174,13 +191,13 @@ class TestStatus:
         fine = {"diverging": np.zeros((4, 1000), bool)}
         return diagnose(Draws({}, fine if stats is None else stats, info), outputs)
 
-    def with_floor(self, floor, error=0.01):
+    def with_floor(self, floor, error=0.01, info=None):
         """Draws of a posterior of seven rows whose levels are 1 apart, and straight but for noise of 0.01."""
         c = np.arange(7.0)[:, None]
         y = np.hstack([0.1 * c, 1 + 0.1 * c]) + 0.01 * np.random.default_rng(0).normal(size=(7, 2))
         data = bp.Dataset(c, y, np.full((7, 2), error), ("c",), ("a", "b"))
         posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2))
-        draws = Draws({"floor": np.broadcast_to(floor, (4, 1000, 2))}, {}, {})
+        draws = Draws({"floor": np.broadcast_to(floor, (4, 1000, 2))}, {}, info or {})
         return diagnose(draws, np.broadcast_to(self.good, (4, 1000, 2, 2)), posterior)
 
     def test_floors_are_judged(self):
@@ -191,6 +208,32 @@ class TestStatus:
         assert self.with_floor(stuck).status == "failed"
         # What is nothing in any band may be stuck.
         assert self.with_floor(1e-9 * stuck).status == "ok"
+
+    def with_known_errors(self, off):
+        """Mean curves that are off by so many known errors, without a learned floor."""
+        c = np.linspace(0.0, 1.0, 7)[:, None]
+        data = bp.Dataset(c, np.hstack([c, 1 + c]), np.full((7, 2), 0.01), ("c",), ("a", "b"))
+        posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2), noise=bp.Noise(floor=False))
+        curves = data.values + 0.01 * np.array([off, 1.0]) * (-1.0) ** np.arange(7)[:, None]
+        scatter = 1e-3 * np.random.default_rng(2).normal(size=(4, 1000, 7, 2))
+        draws = Draws({"anchor": np.zeros((4, 1000))}, {}, {})
+        return diagnose(draws, curves + scatter, posterior)
+
+    def test_a_model_that_misses_the_data_by_their_known_errors(self):
+        # Seven residuals of twice the error each have a probability of 2e-4: not enough.
+        assert self.with_known_errors(2.0).status == "ok"
+        found = self.with_known_errors(5.0)
+        assert found.status == "suspect"
+        (reason,) = found.reasons
+        assert "residuals of a are 5 times their known errors" in reason
+
+    def test_modes_without_weight_do_not_speak_of_the_floor(self):
+        floor = 0.01 * np.exp(0.1 * np.random.default_rng(1).normal(size=(4, 1000, 2)))
+        floor[3] *= 100
+        modes = [{"chains": (0, 1, 2), "mass": 1.0}, {"chains": (3,), "mass": 0.0}]
+        found = self.with_floor(floor, info={"modes": modes})
+        assert not any("does not follow" in reason for reason in found.reasons)
+        assert any("follow" in reason for reason in self.with_floor(floor).reasons)
 
     @pytest.mark.parametrize("error", [0.0, 0.01])
     def test_a_model_that_does_not_follow_the_data(self, error):

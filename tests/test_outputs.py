@@ -53,6 +53,28 @@ def test_good_expressions(text, output):
     assert parse_output(str(output)) == output
 
 
+@pytest.mark.parametrize("name", ["σz", "S_plus", "é2"])
+def test_operators_of_any_letters(name):
+    for output in (Expectation(name, 0), Transition(name, 0, 1)):
+        assert parse_output(str(output)) == output
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Expectation("S+", 0),
+        lambda: Transition("2A", 0, 1),
+        lambda: Expectation("", 0),
+        lambda: Level(0.5),
+        lambda: Difference(1, "0"),
+    ],
+)
+def test_what_could_not_be_stored_is_refused(make):
+    # A fit is stored with the expressions of its outputs.
+    with pytest.raises(InputError, match=r"operator's name|whole number"):
+        make()
+
+
 @pytest.mark.parametrize(("text", "message"), BAD.items(), ids=BAD.keys())
 def test_bad_expressions(text, message):
     with pytest.raises(InputError, match=message) as caught:

@@ -217,7 +217,14 @@ class TestUnits:
         scaling = fit_scaling(data, as_outputs(EXPRESSIONS), PMM(EXPRESSIONS).basis)
         pooled = y[:, :2][~np.isnan(y[:, :2])]
         assert scaling.shift[:3] == pytest.approx((pooled.mean(), pooled.mean(), 0))
-        assert scaling.scale[:3] == pytest.approx((pooled.std(),) * 3)
+        # Where both are measured, the unit is that of the levels' places by all of them, wherever zero is.
+        means, variances = np.nanmean(y[:, :3], axis=0), np.nanvar(y[:, :3], axis=0)
+        places = np.linalg.lstsq([[0, 1], [1, 0], [-1, 1]], means - means[:2].mean() * np.array([1, 1, 0]))[0]
+        unit = np.sqrt(places.var() + (variances / [1, 1, 2]).mean())
+        assert scaling.scale[:3] == pytest.approx((unit,) * 3)
+        two = Dataset(data.controls, y[:, :2], None, ("c0",), ("a", "b"))
+        levels = fit_scaling(two, as_outputs(EXPRESSIONS[:2]), PMM(EXPRESSIONS[:2]).basis)
+        assert levels.scale == pytest.approx((pooled.std(),) * 2)
         s_A = max(np.nanstd(y[:, 3]), np.sqrt(np.nanmean(y[:, 4])))
         assert scaling.shift[3:] == pytest.approx((np.nanmean(y[:, 3]), 0, 0))
         assert scaling.scale[3:] == pytest.approx((s_A, s_A**2, np.nanmean(y[:, 5])))
@@ -452,11 +459,46 @@ def test_columns_in_the_wrong_order_are_refused():
     Posterior(touching, PMM(["E0", "E1"], dim=2))
 
 
-@pytest.mark.parametrize("value", [0.1, 0.7, -1234.5678])
-def test_data_that_are_constant_up_to_rounding_have_a_unit(value):
-    data = Dataset(np.arange(3.0)[:, None], np.full((3, 1), value), None, ("c",), ("E0",))
-    scaling = Posterior(data, PMM(["E0"], dim=2)).scaling
-    assert scaling.scale[0] == max(abs(value), 1.0)
+@pytest.mark.parametrize(
+    ("value", "error", "unit"),
+    [
+        (0.1, None, 0.1),
+        (0.7, 1e-3, 0.7),
+        (-1234.5678, None, 1234.5678),
+        (1e-20, 1e-23, 1e-20),
+        (0, 0.2, 0.2),
+        (0, None, 1),
+    ],
+)
+def test_data_that_are_constant_up_to_rounding_have_a_unit(value, error, unit):
+    c, y = np.arange(3.0)[:, None], np.full((3, 1), value)
+    errors = None if error is None else np.full((3, 1), error)
+    scaling = Posterior(Dataset(c, y, errors, ("c",), ("E0",)), PMM(["E0"], dim=2)).scaling
+    assert scaling.scale[0] == pytest.approx(unit)
     assert scaling.variation[0] == 1.0
-    conserved = Dataset(np.arange(3.0)[:, None], np.full((3, 1), value), None, ("c",), ("A",))
-    assert Posterior(conserved, PMM(["<0|A|0>"], dim=2)).scaling.scale[0] == max(abs(value), 1.0)
+    conserved = Posterior(Dataset(c, y, errors, ("c",), ("A",)), PMM(["<0|A|0>"], dim=2))
+    assert conserved.scaling.scale[0] == pytest.approx(unit)
+
+
+def test_levels_beside_lines_do_not_set_the_unit_by_where_zero_is():
+    c = np.linspace(0, 1, 6)
+    lines = {"f1": 1.0 + 0.1 * c, "f2": 2.0 - 0.2 * c}
+
+    def unit(expressions, **columns):
+        data = Dataset.from_columns({"c": c}, lines | columns)
+        return fit_scaling(data, as_outputs(expressions), PMM(expressions).basis).scale[0]
+
+    alone = unit(["E1-E0", "E2-E0"])
+    one_row = np.where(np.arange(6) == 2, -1000.0, np.nan)
+    for ground in (one_row, one_row + 2000.0, np.zeros(6)):
+        assert unit(["E1-E0", "E2-E0", "E0"], E0=ground) == pytest.approx(alone, rel=0.2)
+    # In joules, and with the ground level at 0 by convention.
+    tiny = {k: 1e-20 * v for k, v in lines.items()}
+    assert unit(["E1-E0", "E2-E0", "E0"], **tiny, E0=np.zeros(6)) == pytest.approx(1e-20 * alone, rel=0.2)
+
+
+def test_numbers_whose_squares_do_not_fit_are_refused():
+    c = np.linspace(0, 1, 6)
+    data = Dataset.from_columns({"c": c}, {"E0": 1e200 * c, "E1": 1e200 * (1 + c)})
+    with pytest.raises(InputError, match="no unit to work in"):
+        Posterior(data, PMM(["E0", "E1"], dim=2))

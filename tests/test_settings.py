@@ -7,7 +7,7 @@ from line import Exact, line
 
 import bayes_pmm as bp
 from bayes_pmm.defect import Growth
-from bayes_pmm.settings import as_key, in_range
+from bayes_pmm.settings import as_key, in_range, stream
 
 NAN, INF = float("nan"), float("inf")
 
@@ -101,3 +101,12 @@ def test_in_range_knows_nan_and_infinity_wherever_they_stand():
 def test_nan_and_infinity_are_refused(kind, name, value):
     with pytest.raises(bp.InputError, match=r"(must be|must not be)"):
         kind(**{name: value})
+
+
+def test_streams_differ_from_what_a_key_is_split_into():
+    key = jax.random.key(0)
+    data = lambda k: tuple(jax.random.key_data(k).tolist())  # noqa: E731
+    split = {data(k) for n in (2, 3, 8) for k in jax.random.split(key, n)}
+    streams = {data(stream(key, purpose)) for purpose in ("noise", "defect", "modes")}
+    assert len(streams) == 3
+    assert not split & streams

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 import bayes_pmm as bp
+from bayes_pmm.errors import InputError
 from bayes_pmm.inference import start
-from bayes_pmm.inference.start import _anneal
+from bayes_pmm.inference.start import AnnealedStarts, _anneal
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,12 @@ def oscillator():
     )
     starts = bp.AnnealedStarts(candidates=16)
     return posterior, starts, starts.find(posterior, jax.random.key(0), chains=4)
+
+
+@pytest.mark.parametrize("settings", [{"candidates": 0}, {"stages": 0}, {"first": 1e-4}, {"least": 0.0}])
+def test_bad_settings(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        AnnealedStarts(**settings)
 
 
 def test_every_chain_starts_at_a_good_fit(oscillator):

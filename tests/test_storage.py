@@ -1,5 +1,8 @@
 """Stored fits: names that netCDF does not take, bases, and disks that are full."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -92,6 +95,30 @@ def test_a_basis_without_a_name_is_taken_by_its_terms(tmp_path):
     path = tmp_path / "fit.nc"
     fit_of(["g"], Nameless()).save(path)
     assert isinstance(bp.load(path, Nameless()).posterior.pmm.basis, Nameless)
+
+
+def test_weights_labels_and_keys_come_back(tmp_path):
+    c = np.linspace(0, 1, 6)[:, None]
+    labels = [f"line {i}" for i in range(2, 8)]
+    data = bp.Dataset(c, c, np.ones((6, 1)), ["g"], ["E0"], "levels.csv", labels)
+    posterior = bp.Posterior(data, bp.PMM(["E0"], dim=1), bp.Prior(scale_spread=0.0), bp.Noise(floor=False))
+    fit = bp.fit(posterior, Anything(), key=jax.random.key(3, impl="rbg"))
+    modes = [{"chains": [0], "mass": 0.75}, {"chains": [1], "mass": 0.25}]
+    fit = dataclasses.replace(
+        fit, draws=dataclasses.replace(fit.draws, info=fit.draws.info | {"modes": modes})
+    )
+    fit.save(tmp_path / "fit.nc")
+    again = bp.load(tmp_path / "fit.nc")
+    assert again.posterior.data.source == "levels.csv"
+    assert again.posterior.data.row_labels == tuple(labels)
+    np.testing.assert_array_equal(jax.random.key_data(again.key), jax.random.key_data(fit.key))
+    np.testing.assert_allclose(again.weights, [1.5, 0.5])
+    assert again.draws.stats == {}
+    np.testing.assert_array_equal(again.predict([[2.0]]).mean["latent"], fit.predict([[2.0]]).mean["latent"])
+    # ArviZ does not know of modes; what it needs is among the statistics.
+    with pytest.warns(UserWarning, match="ArviZ pools them"):
+        statistics = again.idata["sample_stats"]
+    np.testing.assert_allclose(statistics["weight"].values[:, 0], [1.5, 0.5])
 
 
 def test_a_fit_with_numpys_numbers_is_stored(tmp_path):

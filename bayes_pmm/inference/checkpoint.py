@@ -188,5 +188,5 @@ def _plain(leaf: Any) -> np.ndarray:
 
 def _like(stored: np.ndarray, leaf: Any) -> Any:
     if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(stored)
+        return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf))
     return jax.numpy.asarray(stored, dtype=jax.numpy.asarray(leaf).dtype)

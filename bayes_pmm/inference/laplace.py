@@ -14,6 +14,7 @@ from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import stream
 
 __all__ = ["Laplace"]
 
@@ -92,7 +93,7 @@ class Laplace:
             "log_evidence": float(lp - log_norm),
         }
         if self.exact is not None:
-            info["against_exact"] = against_exact(posterior, drawn, self.exact, jax.random.fold_in(key, 1))
+            info["against_exact"] = against_exact(posterior, drawn, self.exact, stream(key, "exact"))
         return Draws(drawn.sites, drawn.stats, drawn.info | info)
 
     def _normal_at_mode(self, flat: FlatPosterior) -> tuple[jax.Array, float, jax.Array, float]:

@@ -20,7 +20,14 @@ from scipy.special import softmax
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 
-__all__ = ["Mode", "chain_weights", "find_modes", "pseudo_bma_weights", "stacking_weights"]
+__all__ = [
+    "Mode",
+    "chain_weights",
+    "find_modes",
+    "pseudo_bma_weights",
+    "stacking_weights",
+    "weights_of",
+]
 
 BOOTSTRAPS = 1000
 AGREE = 1.2
@@ -75,6 +82,14 @@ def chain_weights(modes: Sequence[Mode]) -> np.ndarray:
     for mode in modes:
         weights[list(mode.chains)] = mode.mass / len(mode.chains)
     return weights * len(weights)
+
+
+def weights_of(draws: Draws) -> np.ndarray:
+    """Weight (chain,) of the draws of each chain: 1 unless the chains are in different modes."""
+    modes = draws.info.get("modes")
+    if not modes:
+        return np.ones(len(next(iter(draws.sites.values()))))
+    return chain_weights([Mode(tuple(m["chains"]), m["mass"]) for m in modes])
 
 
 def stacking_weights(log_density: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import stream
 
 __all__ = ["TemperedSMC"]
 
@@ -99,7 +100,7 @@ class TemperedSMC:
             lambda x: jax.lax.map(lambda one: -_potential(posterior, unravel(one)), x, batch_size=100)
         )
         sites = jax.jit(jax.vmap(jax.vmap(lambda x: posterior.constrain(unravel(x)))))(flat)
-        signed = self._images(posterior, sites, jax.random.fold_in(key, 1))
+        signed = self._images(posterior, sites, stream(key, "images"))
         info = {
             "sampler": "smc",
             "chains": self.chains,

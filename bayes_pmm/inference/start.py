@@ -16,8 +16,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bayes_pmm import gauge, hermitian, spectrum
-from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.least_squares import log_determinant, minimise
+from bayes_pmm.inference.protocol import at_least
 from bayes_pmm.inference.sensitivity import outputs_and_cotangents
 from bayes_pmm.inference.threads import workers
 from bayes_pmm.posterior import Posterior
@@ -101,6 +102,14 @@ class AnnealedStarts:
     last: float = 1e-3
     least: float = 1e-9
     late_stages: int = 12
+
+    def __post_init__(self):
+        at_least(self, candidates=1, stages=1, steps=1, late_stages=0)
+        if not self.first >= self.last >= self.least > 0:
+            raise InputError(
+                f"noises of the search: first = {self.first}, last = {self.last} and least = {self.least} must fall and"
+                " stay positive"
+            )
 
     def find(self, posterior: Posterior, key: jax.Array, chains: int) -> Starts:
         """Starting points for a number of chains.

@@ -20,6 +20,7 @@ from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import stream
 
 __all__ = ["Variational"]
 
@@ -132,7 +133,7 @@ class Variational:
             "basins": [vars(b) for b in found.basins],
         }
         if self.exact is not None:
-            info["against_exact"] = against_exact(posterior, drawn, self.exact, jax.random.fold_in(key, 1))
+            info["against_exact"] = against_exact(posterior, drawn, self.exact, stream(key, "exact"))
         return Draws(drawn.sites, drawn.stats, drawn.info | info)
 
     def _fit(self, flat: FlatPosterior, whiten: jax.Array, key: jax.Array, progress: Progress):
