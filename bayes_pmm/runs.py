@@ -50,8 +50,26 @@ def digest(data: Dataset, controls: np.ndarray | None) -> str:
 
 def finished_summary(folder: Path) -> dict | None:
     """Summary of a finished run, or None."""
-    path = folder / "summary.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return _stored(folder / "summary.json")
+
+
+def _stored(path: Path) -> dict | None:
+    """What a run keeps beside its draws, or None if it is not there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read as what was written.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is damaged; take it from a copy, or fit again into another folder")
+    return found
 
 
 def check_folder(folder: Path, options: dict, resume: bool | None) -> bool:
@@ -257,14 +275,10 @@ def _not_made(folder: Path, error: OSError) -> InputError:
 
 def read_about(folder: Path) -> dict[str, str]:
     """What a run is of, in words: file, condition, when it was begun, seed; empty where its folder does not say."""
-    path = Path(folder) / "options.json"
-    return json.loads(path.read_text("utf-8")).get("about", {}) if os.path.isfile(path) else {}
+    return (_stored(Path(folder) / "options.json") or {}).get("about", {})
 
 
 def read_rest(folder: Path) -> np.ndarray | None:
     """Controls of the rows that ``--where`` left out of a run, or None."""
-    path = Path(folder) / "options.json"
-    if not os.path.isfile(path):
-        return None
-    rest = json.loads(path.read_text("utf-8")).get("rest")
+    rest = (_stored(Path(folder) / "options.json") or {}).get("rest")
     return None if rest is None else np.asarray(rest, float)

@@ -200,3 +200,20 @@ def test_a_full_disk_is_known_by_number_and_by_text():
     behind = InputError("cannot be written")
     behind.__context__ = OSError(errno.EDQUOT, "x")  # as `from None` leaves it
     assert disk_is_full(behind)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("summary.json", runs.finished_summary),
+        ("options.json", runs.read_about),
+        ("options.json", runs.read_rest),
+    ],
+)
+def test_damaged_notes_of_a_run_are_said_in_one_line(tmp_path, name, read, content):
+    assert not read(tmp_path)
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=f"{name}: is damaged") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ import scipy
 
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
+from bayes_pmm.inference.mixture import image_signs
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
@@ -59,7 +60,8 @@ class Laplace:
         """Find the mode and draw; see :class:`~bayes_pmm.inference.protocol.Method`.
 
         ``checkpoint`` is ignored: a run is short, and repeating it with its key gives the same draws.
-        ``info`` holds ``pareto_k`` of posterior over normal, ``elbo``, and Laplace's ``log_evidence``.
+        ``info`` holds ``pareto_k`` of posterior over normal, ``elbo``, and Laplace's ``log_evidence``, which counts all
+        images of the mode under the discrete gauge.
 
         Raises
         ------
@@ -90,7 +92,7 @@ class Laplace:
             "draws": self.draws,
             "seconds": seconds + drawn.info["seconds"],
             "basins": [vars(b) for b in found.basins],
-            "log_evidence": float(lp - log_norm),
+            "log_evidence": float(lp - log_norm + np.log(len(image_signs(posterior)))),
         }
         if self.exact is not None:
             info["against_exact"] = against_exact(posterior, drawn, self.exact, stream(key, "exact"))
