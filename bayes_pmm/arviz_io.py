@@ -186,6 +186,10 @@ def read_tree(path: str | Path) -> xr.DataTree:
     """
     path = Path(path)
     if not path.is_file():
+        if (path.parent / "checkpoint").is_dir():
+            raise InputError(
+                f"{path.parent}: this run is not finished; go on with it by the same fit command and --resume"
+            )
         raise InputError(f"{path}: no such file; give the folder or file of a finished fit")
     try:
         with xr.open_datatree(path, engine="h5netcdf") as stored:
@@ -196,8 +200,16 @@ def read_tree(path: str | Path) -> xr.DataTree:
         raise InputError(
             f"{path}: cannot be read as netCDF ({type(error).__name__}); it is truncated or foreign: fit again"
         ) from error
-    if tree.attrs.get("format") != FORMAT:
-        raise InputError(f"{path}: is netCDF but not a fit of this package (format '{FORMAT}'); fit again")
+    found = tree.attrs.get("format")
+    if found is None:
+        raise InputError(
+            f"{path}: is netCDF but not a fit of this package; give the folder or file of a finished fit"
+        )
+    if found != FORMAT:
+        raise InputError(
+            f"{path}: has the format '{found}', and this version reads '{FORMAT}'; use the version that wrote it,"
+            " or fit again"
+        )
     return tree
 
 

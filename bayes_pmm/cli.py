@@ -47,7 +47,13 @@ def main(arguments: list[str] | None = None) -> None:
     0 done, 1 the computation failed, 2 bad input or usage (one line on standard error), 3 with ``--strict`` when
     the status is not ok, 130 interrupted.
     """
-    sys.exit(_run(arguments))
+    code = _run(arguments)
+    if code == INTERRUPTED and arguments is None:
+        # Threads may still be inside compiled code, which the interpreter's own end would tear down with an abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -55,7 +61,9 @@ def _run(arguments: list[str] | None) -> int:
     command = next((a for a in given if not str(a).startswith("-")), None)
     goes_on = "the same command with --resume goes on from the last checkpoint"
     try:
-        return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.UsageError as error:
@@ -73,6 +81,11 @@ def _run(arguments: list[str] | None) -> int:
         # The reader of our output went away (for example `| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _note(message: Warning | str, *_, **__) -> None:
+    """A warning as one line."""
+    click.echo("bayes-pmm: note: " + " ".join(str(message).split()), err=True)
 
 
 def _complain(message: str, code: int) -> int:
@@ -239,11 +252,19 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     }
     if check_folder(out, options, resume):
         facts = finished_summary(out)
-        click.echo(f"{out}: finished before, status {facts['status']}; nothing to do")
+        doubtful = facts.get("doubtful")
+        doubts = (
+            f", {doubtful} of {facts['extrapolated']} extrapolated predictions doubtful" if doubtful else ""
+        )
+        click.echo(f"{out}: finished before, status {facts['status']}{doubts}; nothing to do")
         return 3 if strict and facts["status"] != "ok" else 0
     columns = ", ".join(f"{n}={o}" for n, o in zip(names, expressions, strict=True))
     click.echo(
         f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"
+    )
+    click.echo(
+        f"{chains} chains x {draws} draws; minutes with the defaults, and more with data and dim (a quick look:"
+        " --chains 2 --draws 300)"
     )
     if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
         click.echo(
@@ -271,7 +292,8 @@ def predict(run: Path, at: str, out: Path, levels: str, strict: bool) -> int:
     if out.exists():
         raise InputError(f"{out}: exists already; choose another name or move it away")
     done = load(run)
-    new = controls_from_at(at, done.posterior.data.control_names, read_rest(run))
+    rest = read_rest(run) if at == "rest" else None
+    new = controls_from_at(at, done.posterior.data.control_names, rest)
     bands = done.predict(new, levels=levels)
     bands.to_csv(out)
     _say_status(bands.status, bands.reasons)
@@ -289,11 +311,13 @@ def report(run: Path, out: Path | None) -> int:
     """Print what a finished run says about itself, and write its report where there is none."""
     done = load(run)
     click.echo(str(done))
+    bands = _shown(done)
+    _say_doubts(bands)
     target = out or (run / "report.html" if run.is_dir() else run.with_suffix(".html"))
     if out is None and target.exists():
         click.echo(f"report: {target}")
         return 0
-    write_new(target, render_report(done, _shown(done), about=read_about(run)))
+    write_new(target, render_report(done, bands, about=read_about(run)))
     click.echo(f"report written: {target}")
     return 0
 
@@ -364,7 +388,8 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
     first = fits[str(runs[0])]
     new = None
     if at is not None:
-        new = controls_from_at(at, first.posterior.data.control_names, read_rest(runs[0]))
+        rest = read_rest(runs[0]) if at == "rest" else None
+        new = controls_from_at(at, first.posterior.data.control_names, rest)
     found = compare_fits(fits, seed, evidence=evidence, check=check, leave_future_out=leave_future_out)
     click.echo(str(found))
     if csv_ is not None:

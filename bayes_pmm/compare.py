@@ -130,7 +130,8 @@ class Comparison:
             if len(m.loo.above):
                 found.append(
                     f"{m.name}: loo of {len(m.loo.above)} of {len(m.loo.row)} data has Pareto k above"
-                    f" {m.loo.limit:.2f} and is not to be trusted"
+                    f" {m.loo.limit:.2f} and is not to be trusted; in Python bp.compare(fits, key, refit='auto') fits"
+                    " again without them"
                 )
             found += [f"{m.name}: loo without {r.name}: {r.status}" for r in m.loo.refits if r.status != "ok"]
             if m.future is not None:

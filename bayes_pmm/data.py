@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -99,6 +101,19 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
     return np.stack(columns, axis=1)
 
 
+def _named_columns(table: Any, what: str) -> Any:
+    """Columns by name: a mapping or a table as it is, and a single column that has a name."""
+    if isinstance(table, Mapping) or hasattr(table, "columns"):
+        return table
+    name = getattr(table, "name", None)
+    if isinstance(name, str):
+        return {name: table}
+    raise InputError(
+        f"{what}: {type(table).__name__} has no names of columns; give {{'name': values}}, or a table such as"
+        " df[['name']]"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Controls, outputs and their errors, in the user's units.
@@ -191,15 +206,15 @@ class Dataset:
         cls,
         controls: Mapping[str, ArrayLike],
         outputs: Mapping[str, ArrayLike],
-        errors: Mapping[str, ArrayLike | float] | None = None,
+        errors: Mapping[str, ArrayLike | float] | float | None = None,
     ) -> Dataset:
         """Build a dataset from named columns.
 
         Parameters
         ----------
-        controls, outputs : mapping from name to array_like, shape (N,)
+        controls, outputs : mapping from name to array_like, shape (N,), DataFrame, or Series with a name
             One entry per column, in the order in which they are to stand.
-        errors : mapping from output name to float or array_like, shape (N,), optional
+        errors : mapping from output name to float or array_like, shape (N,), or one float for all outputs, optional
             Outputs that it does not name have no known error.
 
         Returns
@@ -218,7 +233,13 @@ class Dataset:
         >>> data.n_rows, data.output_names
         (3, ('E0',))
         """
-        errors = {} if errors is None else errors
+        controls, outputs = _named_columns(controls, "controls"), _named_columns(outputs, "outputs")
+        if errors is None:
+            errors = {}
+        elif isinstance(errors, Real):
+            errors = dict.fromkeys(outputs, float(errors))
+        else:
+            errors = _named_columns(errors, "errors")
         # By their lengths: a DataFrame has no truth value.
         if len(controls) == 0 or len(outputs) == 0:
             raise InputError("no controls or no outputs were given; give at least one column of each")

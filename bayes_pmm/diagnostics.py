@@ -87,11 +87,13 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         )
     elif "pareto_k" in info:
         k = info["pareto_k"]
-        text = f"Pareto k {k:.2f} of the approximation against the posterior is above {LIMITS.pareto_k}: use nuts"
-        if not k <= LIMITS.failed_pareto_k:
-            failed.append(text)
-        elif k > LIMITS.pareto_k:
-            suspect.append(text)
+        bad = not k <= LIMITS.failed_pareto_k
+        limit = LIMITS.failed_pareto_k if bad else LIMITS.pareto_k
+        text = (
+            f"Pareto k {k:.2f} of the approximation against the posterior is above {limit}: use auto or nuts"
+        )
+        if bad or k > limit:
+            (failed if bad else suspect).append(text)
     else:
         floor = None if posterior is None else draws.sites.get("floor")
         spread = None if posterior is None else posterior.scaling.spread
@@ -100,14 +102,14 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         max_rhat = float(np.max(rhat[~np.isnan(rhat)], initial=np.nan if np.isnan(rhat).all() else -np.inf))
         min_ess = float(np.min(ess[~np.isnan(ess)], initial=np.nan if np.isnan(ess).all() else np.inf))
         # Chains that stay where they are would stay there longer.
-        cure = "" if len(modes) > 1 else "; draw longer"
+        cure = "" if len(modes) > 1 else "; fit again with more draws"
         if np.isnan(max_rhat):
             failed.append("no output moved in any chain: nothing was sampled; try another sampler")
             max_rhat = min_ess = None
         elif not max_rhat <= LIMITS.rhat:
             bad = not max_rhat <= LIMITS.failed_rhat
             limit = LIMITS.failed_rhat if bad else LIMITS.rhat
-            text = f"R-hat {max_rhat:.3f} of an output or floor is above {limit}: the chains disagree{cure}"
+            text = f"R-hat {max_rhat:.4f} of an output or floor is above {limit}: the chains disagree{cure}"
             (failed if bad else suspect).append(text)
         if min_ess is not None and not min_ess >= LIMITS.ess:
             bad = not min_ess >= LIMITS.failed_ess

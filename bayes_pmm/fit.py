@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -220,7 +221,9 @@ class Fit:
             lines.append(f"auto chose {info['choice']}")
         most_bent = float(np.max(bend(self.posterior, self.training_outputs, self.weights)))
         if (slope := self.posterior.widening.slope(most_bent)) > 0:
-            lines.append(f"bands outside the data stretched by 1 + {slope:.2g} √distance")
+            lines.append(
+                f"bands outside the data stretched by 1 + {slope:.2g} √(distance in ranges of the data)"
+            )
         if self.defect is not None:
             lines.append(
                 f"defect outside the data {self.defect.scale:.2g} of the spread at one range's distance"
@@ -301,7 +304,7 @@ def fit(
             " call jax.config.update('jax_enable_x64', True) before anything else",
             stacklevel=2,
         )
-    key = as_key(key)
+    posterior, key = as_posterior(posterior), as_key(key)
     if isinstance(method, str):
         method = method_by_name(method)
     if controls is not None:
@@ -310,6 +313,7 @@ def fit(
         checkpoint = Path(checkpoint)
         claim(checkpoint, _fingerprints(posterior, method, key))
     key_run, key_fit = jax.random.split(key)
+    began = time.perf_counter()
     logger.info("drawing with %r from %r", method, posterior.pmm)
     with on_terminal(progress) as report:
         draws = method.run(posterior, key_run, progress=report, checkpoint=checkpoint)
@@ -318,6 +322,7 @@ def fit(
         modes = find_modes(posterior, draws, outputs, stream(key_fit, "modes"))
         draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
     diagnosis = diagnose(draws, outputs, posterior)
+    draws = replace(draws, info=draws.info | {"total_seconds": time.perf_counter() - began})
     logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])
     if diagnosis.status != "ok":
         logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))
@@ -396,7 +401,8 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
 def time_taken(info: dict[str, Any]) -> str:
     """Seconds of sampling, and of all where that is known: compiling and looking for starts may well take longer."""
     seconds, total = info["seconds"], info.get("total_seconds", 0.0)
-    return f"{seconds:.1f} s" if total <= seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
+    # The seconds before an interruption count for the sampling alone.
+    return f"sampling {seconds:.1f} s" if total <= seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
 
 
 def as_posterior(given: Any) -> Posterior:

@@ -203,7 +203,10 @@ def parse_output(expression: str) -> Output:
                 f" use the expectation value <{bra}|{name}|{bra}>"
             )
         return Transition(name, bra, ket)
-    raise InputError(f"output '{expression}' does not parse; use E2, E[-1], E1-E0, <0|A|0> or |<0|A|1>|^2")
+    raise InputError(
+        f"output '{expression}' does not parse; use E2, E[-1], E1-E0, <0|A|0> or |<0|A|1>|^2, one for"
+        " each column of the data"
+    )
 
 
 def as_outputs(outputs: Sequence["Output | str"]) -> tuple[Output, ...]:

@@ -1,4 +1,7 @@
-"""Pictures: bands against controls, data against the posterior predictive, chains of the worst output."""
+"""Pictures: bands against controls, data against the posterior predictive, chains of the worst output.
+
+All are matplotlib ``Figure`` objects that pyplot does not know of: save them by their own ``savefig``.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +142,8 @@ def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -
         lo, hi = x[max(i - 1, 0)], x[min(j, len(x) - 1)]
         # Only points outside are doubted.
         lo, hi = (max(lo, last), hi) if x[i] > last else (lo, min(hi, first))
-        ax.axvspan(lo, hi, facecolor="none", edgecolor="0.75", hatch="//", lw=0, zorder=0, label="doubtful")
+        label = _doubtful(bands, q)
+        ax.axvspan(lo, hi, facecolor="none", edgecolor="0.75", hatch="//", lw=0, zorder=0, label=label)
     error = data.errors[seen, q]
     ax.errorbar(
         data.controls[seen, 0],
@@ -231,7 +235,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
         x, doubtful = bands.controls[rows, curves.along], bands.doubtful[rows, q]
         if doubtful.any():
             ends = (np.where(doubtful, end[rows, q], np.nan) for end in (low, high))
-            ax.fill_between(x, *ends, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label="doubtful")
+            label = _doubtful(bands, q)
+            ax.fill_between(x, *ends, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label=label)
         if exact is not None:
             ax.plot(x, exact[rows], "--", color="C3", lw=1.0, label="exact")
 
@@ -246,7 +251,7 @@ def _points(
     for chosen, color, label in (
         (~outside, "C0", f"{100 * widest:g} % latent"),
         (outside & ~doubtful, "0.45", f"{100 * widest:g} % latent, outside the data"),
-        (doubtful, "C1", f"{100 * widest:g} % latent, doubtful"),
+        (doubtful, "C1", f"{100 * widest:g} % latent, {_doubtful(bands, q)}"),
     ):
         if chosen.any():
             yerr = np.stack([mid - lo, hi - mid])[:, chosen]
@@ -255,6 +260,11 @@ def _points(
             )
     if exact is not None:
         ax.plot(x[order], exact[order], "x", color="C3", ms=4, label="exact")
+
+
+def _doubtful(bands: Bands, q: int) -> str:
+    """For a legend: which doubts an output has."""
+    return f"doubtful ({', '.join(name for name, where in bands.doubts.items() if where[:, q].any())})"
 
 
 def plot_residuals(fit: Fit) -> Figure:
@@ -270,12 +280,14 @@ def plot_residuals(fit: Fit) -> Figure:
     r = (data.values - mean) / np.sqrt(floor + data.errors**2)
     figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     ax = figure.subplots()
-    ax.axhspan(-2, 2, color="0.5", alpha=0.15, lw=0, label="±2: 95 % of right residuals")
+    ax.axhspan(-2, 2, color="0.5", alpha=0.15, lw=0, label="±2: 95 % of the residuals of a right model")
     ax.axhline(0, color="0.4", lw=0.8)
     one = data.n_controls == 1
     x = data.controls[:, 0] if one else np.arange(data.n_rows)
+    # Side by side, or the outputs of a row would hide each other.
+    apart = 0.01 * np.ptp(x)
     for q, name in enumerate(data.output_names):
-        ax.plot(x, r[:, q], "o", ms=4, label=name)
+        ax.plot(x + apart * (q - (data.n_outputs - 1) / 2), r[:, q], "o", ms=4, label=name)
     ax.set_xlabel(data.control_names[0] if one else "row of the data")
     ax.set_ylabel("(data - mean) / noise")
     legend_below(figure)
@@ -295,7 +307,10 @@ def plot_chains(fit: Fit) -> Figure:
     for i, (chain, rank) in enumerate(zip(draws, ranks, strict=True)):
         left.plot(chain, lw=0.5, color=f"C{i}")
         right.hist(rank, bins=20, range=(0, ranks.size), histtype="step", color=f"C{i}", label=f"chain {i}")
-    left.set(xlabel="draw", ylabel=f"{data.output_names[q]}, row {row}")
+    place = ", ".join(
+        f"{name} = {c:.4g}" for name, c in zip(data.control_names, data.controls[row], strict=True)
+    )
+    left.set(xlabel="draw", ylabel=f"{data.output_names[q]} at {place}")
     title = (
         "worst output" if ess is None else f"worst output: R-hat {rhat[row, q]:.4f}, ESS {ess[row, q]:.0f}"
     )

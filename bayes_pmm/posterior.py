@@ -1,6 +1,7 @@
 r"""Model + prior + noise + data: a NumPyro model, its log densities, and its outputs from draws."""
 
 import itertools
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 
 import jax
@@ -16,9 +17,13 @@ from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Output
 from bayes_pmm.priors import MatrixPrior, Prior
 from bayes_pmm.scaling import Scaling, fit_scaling
+from bayes_pmm.scatter import scatter_of
 from bayes_pmm.widening import Widening
 
 __all__ = ["Posterior"]
+
+EXCHANGED = 4.0
+"""Levels that lie the wrong way round by more than so many times the scatter of their distance were mistyped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,4 +229,20 @@ def _check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
             raise InputError(
                 f"column {lower} (output {outputs[q]}) lies above column {upper} (output {outputs[p]}) in all"
                 f" {both.sum()} rows that have both, but levels are counted by energy: exchange the two"
+            )
+        # Noise may exchange levels that nearly touch; their distance then scatters as much as they are exchanged by.
+        # Where it is smooth but for its sign, two values of a row were mistyped.
+        known = 3 * np.hypot(data.errors[both, q], data.errors[both, p])
+        smooth = EXCHANGED * scatter_of(data.controls[both], np.abs(above))
+        wrong = np.flatnonzero(both)[above > np.maximum(known, smooth)]
+        if wrong.size:
+            lower, upper = data.output_names[q], data.output_names[p]
+            place = ", ".join(
+                f"{n} = {c:g}" for n, c in zip(data.control_names, data.controls[wrong[0]], strict=True)
+            )
+            warnings.warn(
+                f"column {lower} (output {outputs[q]}) lies above column {upper} (output {outputs[p]}) in {wrong.size}"
+                f" of {both.sum()} rows, first at {place}: levels are counted by energy, so exchange the two values"
+                " there; otherwise the row is fitted as noise",
+                stacklevel=3,
             )

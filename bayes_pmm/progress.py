@@ -1,21 +1,28 @@
-"""Progress bars, shown on terminals only."""
+"""Progress: bars on terminals, and a line now and then elsewhere."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from bayes_pmm.inference.protocol import Progress, silent
+from bayes_pmm.inference.protocol import Progress
 
 __all__ = ["on_terminal"]
+
+EVERY = 60.0
+"""Seconds between lines where there is no terminal: none for short runs, and a sign of life for long ones."""
 
 
 @contextmanager
 def on_terminal(progress: Progress | None = None) -> Iterator[Progress]:
-    """The given callback, or a bar on standard error if that is a terminal, or silence."""
-    if progress is not None or not sys.stderr.isatty():
-        yield progress or silent
+    """The given callback, or a bar on standard error if that is a terminal, or a line there every minute."""
+    if progress is not None:
+        yield progress
+        return
+    if not sys.stderr.isatty():
+        yield _lines()
         return
     bar: tqdm | None = None
     current = ""
@@ -33,3 +40,16 @@ def on_terminal(progress: Progress | None = None) -> Iterator[Progress]:
     finally:
         if bar is not None:
             bar.close()
+
+
+def _lines() -> Progress:
+    began = last = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= EVERY:
+            last = now
+            print(f"{stage}: {done} of {total} after {now - began:.0f} s", file=sys.stderr, flush=True)
+
+    return report

@@ -21,8 +21,8 @@ from bayes_pmm.scores import against
 __all__ = ["render_report", "summary", "write_new"]
 
 
-def summary(fit: Fit) -> dict:
-    """What ``summary.json`` holds; None where a number does not exist."""
+def summary(fit: Fit, bands: Bands | None = None) -> dict:
+    """What ``summary.json`` holds; None where a number does not exist, as those of predictions without bands."""
     d, info = fit.diagnosis, fit.draws.info
     names = fit.posterior.data.output_names
     sigma = dict.fromkeys(names)
@@ -42,6 +42,9 @@ def summary(fit: Fit) -> dict:
         "seconds": info["seconds"],
         "sigma": sigma,
         "version": version("bayes_pmm"),
+        "extrapolated": None if bands is None else int(bands.extrapolated.sum()),
+        "doubtful": None if bands is None else int(bands.doubtful.sum()),
+        "doubts": {} if bands is None else {k: int(v.sum()) for k, v in bands.doubts.items() if v.any()},
     }
 
 
@@ -75,7 +78,7 @@ def render_report(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(files("bayes_pmm").joinpath("report.html.j2").read_text("utf-8"))
     posterior, data = fit.posterior, fit.posterior.data
-    facts = summary(fit)
+    facts = summary(fit, bands)
     return template.render(
         facts=facts,
         settings=(about or {})

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -109,9 +110,23 @@ def check_folder(folder: Path, options: dict, resume: bool | None) -> bool:
     for name, value in json.loads(json.dumps(options)).items():
         if before.get(name) != value:
             raise InputError(
-                f"{folder}: was run with other {name}; give the same data and options, or another --out"
+                f"{folder}: was run with {_difference(name, before.get(name), value)}; give the same data and options,"
+                " or another --out: a run cannot be changed or prolonged"
             )
     return (folder / "summary.json").is_file()
+
+
+def _difference(name: str, before: object, now: object) -> str:
+    """What of an option is another: "draws=300, not draws=400"."""
+    if name == "data" or before is None or now is None:
+        return f"other {name}"
+    # Settings are stored as `Method(name=value, ...)`.
+    parts = [re.split(r"[(),]\s*", str(x)) for x in (before, now)]
+    apart = [[x for x in mine if x and x not in other] for mine, other in (parts, parts[::-1])]
+    if not all(apart):
+        return f"other {name}"
+    was, given = (", ".join(x if "=" in x else f"{name} {x}" for x in side) for side in apart)
+    return f"{was}, not {given}"
 
 
 def execute(
@@ -206,7 +221,7 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
             bands.to_csv(folder / "bands.csv")
         write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
         write_new(folder / "report.html", render_report(done, shown, exact, read_about(folder)))
-        write_new(folder / "summary.json", json.dumps(summary(done), indent=2) + "\n")
+        write_new(folder / "summary.json", json.dumps(summary(done, shown), indent=2) + "\n")
     except (BayesPMMError, OSError) as error:
         reason = f"{folder}: not finished, because the disk is full" if disk_is_full(error) else str(error)
         raise UnfinishedError(f"{reason}; mend that; the checkpoints are kept") from error

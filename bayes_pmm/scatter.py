@@ -7,7 +7,7 @@ from scipy.special import chdtrc, chdtri
 
 from bayes_pmm.data import Dataset
 
-__all__ = ["residuals", "scatter"]
+__all__ = ["residuals", "scatter", "scatter_of"]
 
 FREE = 3
 """Fewest degrees of freedom left over: with fewer a polynomial may follow the noise."""
@@ -26,7 +26,7 @@ def scatter(data: Dataset) -> np.ndarray:
     Infinite where there are too few data for a line.
     """
     return np.array(
-        [_of_one(data.controls[seen], y[seen]) for y, seen in zip(data.values.T, data.mask.T, strict=True)]
+        [scatter_of(data.controls[seen], y[seen]) for y, seen in zip(data.values.T, data.mask.T, strict=True)]
     )
 
 
@@ -51,7 +51,8 @@ def residuals(data: Dataset, training: np.ndarray, weights: np.ndarray) -> tuple
     )
 
 
-def _of_one(controls: np.ndarray, y: np.ndarray) -> float:
+def scatter_of(controls: np.ndarray, y: np.ndarray) -> float:
+    """The same for values (N,) at controls (N, p)."""
     N = len(y)
     best, found, degree = np.inf, np.inf, 0
     while True:

@@ -236,6 +236,11 @@ class Cells:
 
     def check_condition(self, condition: Condition) -> None:
         """Refuse a condition on a column that does not exist, with a word on chains such as 0 < g < 1."""
+        if condition.column not in self.table.header and re.search(r"\sor\s", condition.column):
+            raise InputError(
+                f"{self.file}: there is no column {shown(condition.column)}, and 'or' is not known here; select the"
+                " rows in the table"
+            )
         parts = re.split(r"<=|>=|==|!=|<|>", condition.column)
         if condition.column not in self.table.header and len(parts) > 1:
             raise InputError(
@@ -258,6 +263,10 @@ class Cells:
             infinite = _INFINITE.fullmatch(text) or NUMBER.fullmatch(text)
             what = "is infinite" if infinite else "is not a number"
             advice = "give a finite number" if infinite else "write a number such as 0.5 or -1e-3"
+            if re.fullmatch(r"[+-]?\d+,\d+", text):
+                advice = "write a point for the decimal comma"
+            elif row == 0 and not infinite:
+                advice = f"a line of units is to be removed, or to begin with {_COMMENT}; else {advice}"
             raise InputError(
                 f"{self._place(row, name)}{shown(text)} {what}; {advice}, or leave the cell of a "
                 f"missing output empty"
@@ -271,6 +280,7 @@ class Cells:
             raise InputError(
                 f"{self._place(row, name)}the cell is empty or NaN, but a control, and a column in "
                 f"--where, needs a number in every row; fill it in or remove the row"
+                + (f", or begin it with {_COMMENT} if it is a line of units" if row == 0 else "")
             )
         return number
 
@@ -352,7 +362,10 @@ def _separator_hint(header: list[str]) -> str:
     if len(header) == 1:
         for separator, name in ((";", "semicolons"), ("\t", "tabs")):
             if separator in header[0]:
-                return f"the columns seem to be separated by {name}, so save the table with commas"
+                return (
+                    f"the columns seem to be separated by {name}, so save the table with commas between cells and"
+                    " points in numbers"
+                )
     return ""
 
 

@@ -5,10 +5,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -118,9 +120,11 @@ def test_a_fit_is_kept_when_no_defect_can_be_learned(levels, tmp_path, capsys, m
     monkeypatch.setattr(runs, "learn_defect", fails)
     folder = tmp_path / "run"
     options = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", folder]
-    with pytest.warns(UserWarning, match="saved without a defect, .*: no end can be left out"):
-        code, _, err = run(capsys, *options, "--defect", "--sampler", "nuts", "--widening", 0.1)
+    code, _, err = run(capsys, *options, "--defect", "--sampler", "nuts", "--widening", 0.1)
     assert code == 0, err
+    notes = [line for line in err.splitlines() if line.startswith("bayes-pmm: note: saved without a defect")]
+    assert len(notes) == 1
+    assert notes[0].endswith("no end can be left out")
     assert load(folder).defect is None
     assert load(folder).posterior.widening.rate == 0.1
 
@@ -165,7 +169,9 @@ def test_summary_has_the_keys(finished):
     folder, _ = finished
     facts = json.loads((folder / "summary.json").read_text())
     assert list(facts) == ["status", "reasons", "max_rhat", "min_ess", "divergences", "sampler", "dim", "chains",
-                           "draws", "seconds", "sigma", "version"]  # fmt: skip
+                           "draws", "seconds", "sigma", "version", "extrapolated", "doubtful", "doubts"]  # fmt: skip
+    assert 0 <= facts["doubtful"] <= facts["extrapolated"]
+    assert all(0 < count <= facts["extrapolated"] for count in facts["doubts"].values())
     assert facts["status"] in ("ok", "suspect", "failed")
     assert (facts["dim"], facts["chains"], facts["draws"], facts["sampler"]) == (2, 2, 60, "nuts")
     assert set(facts["sigma"]) == {"E0", "E1"}
@@ -194,6 +200,36 @@ def test_resume_with_other_options_is_refused(finished, capsys, change):
     assert code == 2
     assert "other" in err
     assert fingerprint(folder) == before
+
+
+def test_resume_says_which_setting_is_another(finished, capsys):
+    _, options = finished
+    code, _, err = run(capsys, *options, "--draws", "70", "--resume")
+    assert code == 2
+    assert "was run with draws=60, not draws=70;" in err
+    assert "prolonged" in err
+
+
+def test_an_unfinished_run_and_one_of_another_version_are_said(finished, capsys, tmp_path):
+    (tmp_path / "run" / "checkpoint").mkdir(parents=True)
+    code, _, err = run(capsys, "report", tmp_path / "run")
+    assert code == 2
+    assert "not finished" in err
+    assert "--resume" in err
+    with h5py.File(shutil.copy(finished[0] / "posterior.nc", tmp_path / "other.nc"), "a") as file:
+        file.attrs["format"] = "bayes_pmm fit 7"
+    code, _, err = run(capsys, "report", tmp_path / "other.nc")
+    assert code == 2
+    assert "'bayes_pmm fit 7'" in err
+
+
+def test_damaged_notes_do_not_matter_where_they_are_not_needed(finished, capsys, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    (folder / "options.json").write_text("{")
+    assert run(capsys, "predict", folder, "--at", "c=0:3:4", "--out", tmp_path / "a.csv")[0] == 0
+    code, _, err = run(capsys, "predict", folder, "--at", "rest", "--out", tmp_path / "b.csv")
+    assert code == 2
+    assert "options.json: is damaged" in err
 
 
 def test_existing_run_is_left_alone(finished, capsys):
@@ -256,6 +292,8 @@ def test_report_prints_and_leaves_the_page(finished, capsys, tmp_path):
     code, out, _ = run(capsys, "report", folder)
     assert code == 0
     assert "status:" in out
+    facts = json.loads((folder / "summary.json").read_text())
+    assert ("predictions are doubtful (" in out) == (facts["doubtful"] > 0)
     assert fingerprint(folder) == before
     page = tmp_path / "page.html"
     assert run(capsys, "report", folder, "--out", page)[0] == 0

@@ -228,6 +228,17 @@ def test_control_columns_avoid_the_names_of_a_table():
     np.testing.assert_array_equal(columns["control z"], [3.0, 1.0])
 
 
+def test_columns_may_be_tables_or_one_named_column():
+    table = pd.DataFrame({"g": [0.0, 1.0, 2.0], "E0": [1.0, 2.0, 3.0], "E1": [4.0, 5.0, 6.0]})
+    data = Dataset.from_columns(table["g"], table[["E0", "E1"]], 0.1)
+    assert (data.control_names, data.output_names) == (("g",), ("E0", "E1"))
+    np.testing.assert_array_equal(data.errors, 0.1)
+    np.testing.assert_array_equal(data.controls[:, 0], table["g"])
+    for bad in (table["g"].to_numpy(), [1.0, 2.0]):
+        with pytest.raises(InputError, match="no names of columns"):
+            Dataset.from_columns(bad, table[["E0"]])
+
+
 def test_tables_with_names_are_read_by_these():
     table = pd.DataFrame(
         {"g": [0.0, 1.0, 2.0], "h": [5.0, 7.0, 6.0], "E0": [1.0, 2.0, 3.0], "E1": [4.0, 5.0, 6.0]}

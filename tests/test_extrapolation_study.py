@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.gaussian_process.kernels import RBF, Matern
 
 from bayes_pmm import problems
 from bayes_pmm.errors import InputError
@@ -87,11 +88,21 @@ def test_polynomial_posterior_is_that_of_the_normal_equations():
     assert evidence - other[3] == pytest.approx(difference, rel=1e-8)
 
 
-def test_gp_covariance_leaves_missing_data_out():
+def test_gp_kernels_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    a, b, lengths = rng.normal(size=(5, 2)), rng.normal(size=(4, 2)), np.array([0.7, 2.0])
+    trend = gaussian_processes.TREND**2 * (1 + a @ b.T)
+    for smooth, kernel in ((True, RBF(lengths)), (False, Matern(lengths, nu=2.5))):
+        found = np.asarray(gaussian_processes._kernel(a, b, 1.5, lengths, smooth)) - trend
+        np.testing.assert_allclose(found, 1.5**2 * kernel(a, b), atol=1e-11)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_gp_covariance_leaves_missing_data_out(smooth):
     x, y = np.linspace(-1, 1, 5)[:, None], np.array([0.1, 0.4, 0.0, -0.2, 0.3])
     seen = np.array([True, True, False, True, True])
     density = lambda x, y, seen: _normal(  # noqa: E731
-        y, np.asarray(gaussian_processes._covariance(x, 0 * y, seen, 1.0, np.ones(1), 0.1))
+        y, np.asarray(gaussian_processes._covariance(x, 0 * y, seen, 1.0, np.ones(1), 0.1, smooth))
     )
     whole = density(x, np.where(seen, y, 0.0), seen)
     part = density(x[seen], y[seen], seen[seen])

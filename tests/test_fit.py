@@ -11,7 +11,9 @@ import pytest
 from canned import canned
 
 import bayes_pmm as bp
+from bayes_pmm import progress
 from bayes_pmm.diagnostics import LIMITS, diagnose
+from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, method_by_name
 from bayes_pmm.predict import QUANTILES, widened
 
@@ -261,7 +263,7 @@ class TestStatus:
         outputs = self.good.copy()
         outputs[0] += 5
         (reason, _) = self.status(outputs).reasons
-        assert "above 1.1: the chains disagree; draw longer" in reason
+        assert "above 1.1: the chains disagree; fit again with more draws" in reason
         modes = [{"chains": (1, 2, 3), "mass": 0.9}, {"chains": (0,), "mass": 0.1}]
         reasons = self.status(outputs, modes=modes).reasons
         assert not any("longer" in r for r in reasons)
@@ -326,3 +328,20 @@ def test_spread_out_fit_is_quiet_off_the_terminal(two_level, capfd):
             fit.posterior, bp.NUTS(chains=1, warmup=5, draws=4, starts=bp.AnnealedStarts(candidates=4)), key=0
         )
     assert capfd.readouterr() == ("", "")
+
+
+def test_data_are_no_posterior_for_a_fit():
+    with pytest.raises(InputError, match=r"give Posterior\(data, PMM"):
+        bp.fit(bp.problems.get("spins").dataset(), key=0)
+
+
+def test_a_line_now_and_then_without_a_terminal(monkeypatch, capsys):
+    now = iter([0.0, 10.0, 61.0, 70.0, 130.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with progress.on_terminal() as report:
+        for done in (1, 2, 3, 4):
+            report("sampling", done, 9)
+    assert capsys.readouterr().err.splitlines() == [
+        "sampling: 2 of 9 after 61 s",
+        "sampling: 4 of 9 after 130 s",
+    ]

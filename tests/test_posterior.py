@@ -1,6 +1,7 @@
 """The log posterior against an independent implementation, units, missing data, noise, and NumPyro's own use."""
 
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,14 @@ def random_z(posterior, seed):
     rng = np.random.default_rng(seed)
     one = jax.eval_shape(lambda k: posterior.unconstrain(posterior.prior_sites(k)), jax.random.key(0))
     return {k: rng.uniform(-1.5, 1.5, size=v.shape) for k, v in one.items()}
+
+
+def unit_of_two_levels_and_their_line(E0, E1, line):
+    """Root of the variance of the levels' places, by least squares from all three, and of that along the controls."""
+    m = np.nanmean(np.concatenate([E0, E1]))
+    known = [np.nanmean(E0) - m, np.nanmean(E1) - m, np.nanmean(line)]
+    places = np.linalg.lstsq([[1, 0], [0, 1], [-1, 1]], known)[0]
+    return np.sqrt(places.var() + (np.nanvar(E0) + np.nanvar(E1) + np.nanvar(line) / 2) / 3)
 
 
 class Explicit:
@@ -140,7 +149,7 @@ class Explicit:
         data, c = self.data, self.data.controls
         y = dict(zip(self.expressions, data.values.T, strict=True))
         pooled = np.concatenate([y["E0"], y["E1"]])
-        m, s = np.nanmean(pooled), np.nanstd(pooled)
+        m, s = np.nanmean(pooled), unit_of_two_levels_and_their_line(y["E0"], y["E1"], y["E1-E0"])
         m_A = np.nanmean(y["<0|A|0>"])
         s_A = max(np.nanstd(y["<0|A|0>"]), np.sqrt(np.nanmean(y["|<0|A|1>|^2"])))
         s_B = np.sqrt(np.nanmean(y["|<0|B|1>|^2"]))
@@ -218,9 +227,7 @@ class TestUnits:
         pooled = y[:, :2][~np.isnan(y[:, :2])]
         assert scaling.shift[:3] == pytest.approx((pooled.mean(), pooled.mean(), 0))
         # Where both are measured, the unit is that of the levels' places by all of them, wherever zero is.
-        means, variances = np.nanmean(y[:, :3], axis=0), np.nanvar(y[:, :3], axis=0)
-        places = np.linalg.lstsq([[0, 1], [1, 0], [-1, 1]], means - means[:2].mean() * np.array([1, 1, 0]))[0]
-        unit = np.sqrt(places.var() + (variances / [1, 1, 2]).mean())
+        unit = unit_of_two_levels_and_their_line(y[:, 1], y[:, 0], y[:, 2])
         assert scaling.scale[:3] == pytest.approx((unit,) * 3)
         two = Dataset(data.controls, y[:, :2], None, ("c0",), ("a", "b"))
         levels = fit_scaling(two, as_outputs(EXPRESSIONS[:2]), PMM(EXPRESSIONS[:2]).basis)
@@ -457,6 +464,26 @@ def test_columns_in_the_wrong_order_are_refused():
     # Noise may exchange levels that touch.
     touching = Dataset(c, np.hstack([c + 0.01, c]), None, ("c",), ("a", "b"))
     Posterior(touching, PMM(["E0", "E1"], dim=2))
+
+
+def test_values_exchanged_in_some_rows_are_said():
+    c = np.linspace(0, 1, 8)
+    y = np.stack([c, 2 + c], axis=1)
+    y[3] = y[3, ::-1]
+    with pytest.warns(UserWarning, match=r"column a .* above column b .* in 1 of 8 rows, first at c = 0\.42"):
+        Posterior(Dataset(c[:, None], y, None, ("c",), ("a", "b")), PMM(["E0", "E1"], dim=3))
+    # Noise may exchange levels that nearly touch, and large errors account for much.
+    close = np.stack([c, c + 0.01], axis=1) + 0.02 * np.random.default_rng(0).normal(size=(8, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Posterior(Dataset(c[:, None], y, np.ones((8, 2)), ("c",), ("a", "b")), PMM(["E0", "E1"], dim=3))
+        Posterior(
+            Dataset(c[:, None], close, np.full((8, 2), 0.02), ("c",), ("a", "b")), PMM(["E0", "E1"], dim=3)
+        )
+        for seed in range(50):
+            noise = 0.02 * np.random.default_rng(seed).normal(size=(8, 2))
+            touching = np.stack([c, c + 0.01], axis=1) + noise
+            Posterior(Dataset(c[:, None], touching, None, ("c",), ("a", "b")), PMM(["E0", "E1"], dim=3))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ a prior that is wide in standardised units. Every output has a process of its ow
 """
 
 import warnings
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -56,30 +56,33 @@ def by_marginal_likelihood(task, rng: np.random.Generator, smooth: bool) -> Fore
     return Forecast(s.to_user(out))
 
 
-def _kernel(a, b, amplitude, length):
+def _kernel(a, b, amplitude, length, smooth):
     d2 = jnp.sum(((a[:, None, :] - b[None, :, :]) / length[None, None, :]) ** 2, axis=-1)
-    return amplitude**2 * jnp.exp(-0.5 * d2) + TREND**2 * (1.0 + a @ b.T)
+    # The distance of a point from itself has no derivative: that of its square root is kept finite.
+    r = jnp.sqrt(5.0 * d2 + 1e-20)
+    shape = jnp.exp(-0.5 * d2) if smooth else (1.0 + r + r**2 / 3) * jnp.exp(-r)
+    return amplitude**2 * shape + TREND**2 * (1.0 + a @ b.T)
 
 
-def _covariance(x, error, seen, amplitude, length, noise):
+def _covariance(x, error, seen, amplitude, length, noise, smooth):
     """Covariance of the data; a missing datum is an independent standard normal, which changes nothing."""
     both = seen[:, None] & seen[None, :]
     variance = jnp.where(seen, noise**2 + error**2 + JITTER, 1.0)
-    return jnp.where(both, _kernel(x, x, amplitude, length), 0.0) + jnp.diag(variance)
+    return jnp.where(both, _kernel(x, x, amplitude, length, smooth), 0.0) + jnp.diag(variance)
 
 
-def _model(x, y, error, seen):
+def _model(x, y, error, seen, smooth):
     amplitude = numpyro.sample("amplitude", dist.LogNormal(0.0, 1.0))
     length = numpyro.sample("length", dist.LogNormal(0.5, 1.0).expand([x.shape[1]]).to_event(1))
     noise = numpyro.sample("noise", dist.LogNormal(-5.0, 2.0))
-    covariance = _covariance(x, error, seen, amplitude, length, noise)
+    covariance = _covariance(x, error, seen, amplitude, length, noise, smooth)
     numpyro.sample("y", dist.MultivariateNormal(jnp.zeros_like(y), covariance), obs=y)
 
 
 @lru_cache
-def _sampler(shape):  # noqa: ARG001  one compiled sampler for each shape of the data
+def _sampler(shape, smooth):  # noqa: ARG001  one compiled sampler for each shape of the data
     return MCMC(
-        NUTS(_model),
+        NUTS(partial(_model, smooth=smooth)),
         num_warmup=WARMUP,
         num_samples=SAMPLES,
         progress_bar=False,
@@ -87,13 +90,14 @@ def _sampler(shape):  # noqa: ARG001  one compiled sampler for each shape of the
     )
 
 
-@jax.jit
-def _predict(key, sites, x, y, error, seen, at):
+@partial(jax.jit, static_argnames="smooth")
+def _predict(key, sites, x, y, error, seen, at, smooth):
     """One latent draw (K,) at every forecast point for each draw of the hyperparameters: (S, K)."""
 
     def one(key, z):
-        root = jnp.linalg.cholesky(_covariance(x, error, seen, z["amplitude"], z["length"], z["noise"]))
-        cross = jnp.where(seen[:, None], _kernel(x, at, z["amplitude"], z["length"]), 0.0)
+        given = z["amplitude"], z["length"]
+        root = jnp.linalg.cholesky(_covariance(x, error, seen, *given, z["noise"], smooth))
+        cross = jnp.where(seen[:, None], _kernel(x, at, *given, smooth), 0.0)
         half = jax.scipy.linalg.solve_triangular(root, cross, lower=True)
         mean = half.T @ jax.scipy.linalg.solve_triangular(root, y, lower=True)
         prior = z["amplitude"] ** 2 + TREND**2 * (1.0 + jnp.sum(at**2, axis=1))
@@ -103,10 +107,10 @@ def _predict(key, sites, x, y, error, seen, at):
     return jax.vmap(one)(jax.random.split(key, SAMPLES), sites)
 
 
-def by_hmc(task, rng: np.random.Generator) -> Forecast:
-    """RBF kernel, NUTS over amplitude, lengths and noise: one chain, marginal over the trend."""
+def by_hmc(task, rng: np.random.Generator, smooth: bool) -> Forecast:
+    """NUTS over amplitude, lengths and noise: one chain, marginal over the trend; RBF if smooth, else Matérn-5/2."""
     s = standardise(task.data, parse_basis(task.basis), task.controls)
-    sampler = _sampler(s.x.shape)
+    sampler = _sampler(s.x.shape, smooth)
     columns, divergences = [], 0
     for q in range(s.y.shape[1]):
         key, key_draw = jax.random.split(jax.random.key(int(rng.integers(2**31))))
@@ -114,5 +118,5 @@ def by_hmc(task, rng: np.random.Generator) -> Forecast:
         arrays = s.x, np.where(seen, s.y[:, q], 0.0), s.error[:, q], seen
         sampler.run(key, *arrays, extra_fields=("diverging",))
         divergences += int(sampler.get_extra_fields()["diverging"].sum())
-        columns.append(np.asarray(_predict(key_draw, sampler.get_samples(), *arrays, s.at)))
+        columns.append(np.asarray(_predict(key_draw, sampler.get_samples(), *arrays, s.at, smooth=smooth)))
     return Forecast(s.to_user(np.stack(columns, axis=-1)), {"divergences": divergences})

@@ -7,7 +7,8 @@ from studies.extrapolation import gaussian_processes, matrix_models, networks, p
 GENERAL = {
     "gp_rbf": partial(gaussian_processes.by_marginal_likelihood, smooth=True),
     "gp_matern": partial(gaussian_processes.by_marginal_likelihood, smooth=False),
-    "gp_hmc": gaussian_processes.by_hmc,
+    "gp_hmc": partial(gaussian_processes.by_hmc, smooth=True),
+    "gp_matern_hmc": partial(gaussian_processes.by_hmc, smooth=False),
     "polynomial": polynomial.by_evidence,
     "bnn": networks.bayesian,
     "deep_ensemble": networks.deep_ensemble,
