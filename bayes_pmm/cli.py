@@ -35,6 +35,8 @@ from bayes_pmm.widening import Widening
 __all__ = ["main"]
 
 INTERRUPTED = 130
+LONG = 2000
+"""Draws of all chains from which on a fit is said to take minutes."""
 LEVELS_HELP = "Probabilities of the intervals in bands.csv and in the picture, separated by commas."
 RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated", "doubts")
 
@@ -262,10 +264,8 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     click.echo(
         f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"
     )
-    click.echo(
-        f"{chains} chains x {draws} draws; minutes with the defaults, and more with data and dim (a quick look:"
-        " --chains 2 --draws 300)"
-    )
+    long_run = "; minutes, more with data and dim (a quick look: --chains 2 --draws 300)"
+    click.echo(f"{chains} chains x {draws} draws" + (long_run if chains * draws >= LONG else ""))
     if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
         click.echo(
             "note: with levels only and one affine control a complex field changes the prior, not the curves that the"
