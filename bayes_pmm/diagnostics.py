@@ -77,6 +77,9 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         masses = (
             ", ".join(f"{m['mass']:.2f}" for m in modes) + f" by {info.get('masses_by', 'left-out data')}"
         )
+        k = max((m.get("pareto_k") or 0.0 for m in modes), default=0.0)
+        if k > LIMITS.pareto_k:
+            masses += f", which are a guess (Pareto k {k:.2g}); better ones are those of bp.with_mode_masses"
         suspect.append(
             f"the chains are in {len(modes)} modes that they do not leave (masses {masses}): the band weighs them so;"
             " use more chains, or compare with TemperedSMC"

@@ -401,8 +401,10 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
 def time_taken(info: dict[str, Any]) -> str:
     """Seconds of sampling, and of all where that is known: compiling and looking for starts may well take longer."""
     seconds, total = info["seconds"], info.get("total_seconds", 0.0)
+    if not total:
+        return f"{seconds:.1f} s"
     # The seconds before an interruption count for the sampling alone.
-    return f"sampling {seconds:.1f} s" if total <= seconds else f"sampling {seconds:.0f} s of {total:.0f} s"
+    return f"sampling {seconds:.1f} s" + ("" if total <= seconds else f" of {total:.1f} s")
 
 
 def as_posterior(given: Any) -> Posterior:

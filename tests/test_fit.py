@@ -229,6 +229,14 @@ class TestStatus:
         (reason,) = found.reasons
         assert "residuals of a are 5 times their known errors" in reason
 
+    def test_masses_from_weights_without_a_tail_are_called_a_guess(self):
+        def reasons(k):
+            modes = [{"chains": (0, 1), "mass": 0.9, "pareto_k": k}, {"chains": (2, 3), "mass": 0.1}]
+            return "".join(self.status(self.good, modes=modes).reasons)
+
+        assert "masses 0.90, 0.10 by left-out data)" in reasons(0.3)
+        assert "a guess (Pareto k 1.2)" in reasons(1.2)
+
     def test_modes_without_weight_do_not_speak_of_the_floor(self):
         floor = 0.01 * np.exp(0.1 * np.random.default_rng(1).normal(size=(4, 1000, 2)))
         floor[3] *= 100

@@ -39,7 +39,7 @@ def test_chains_that_agree_are_one_mode(posterior, fitted):
     assert find_modes(posterior, fitted.draws, outputs_of(posterior, fitted.draws), KEY) == (
         Mode((0, 1, 2, 3), 1.0),
     )
-    assert fitted.draws.info["modes"] == [{"chains": (0, 1, 2, 3), "mass": 1.0}]
+    assert fitted.draws.info["modes"] == [{"chains": (0, 1, 2, 3), "mass": 1.0, "pareto_k": None}]
     np.testing.assert_array_equal(fitted.weights, 1.0)
 
 
@@ -48,6 +48,7 @@ def test_a_mode_that_predicts_worse_gets_no_mass_though_most_chains_are_there(po
     modes = find_modes(posterior, draws, outputs_of(posterior, draws), KEY)
     assert [m.chains for m in modes] == [(3,), (0, 1, 2)]
     assert modes[0].mass > 0.99
+    assert all(np.isfinite(m.pareto_k) for m in modes)
     np.testing.assert_allclose(chain_weights(modes), [0, 0, 0, 4], atol=0.04)
 
 

@@ -29,7 +29,7 @@ def test_the_page_says_where_the_data_are_from_and_how_long_it_took(fit):
     text = text_of(page)
     assert "a&lt;b.csv" in page
     assert "2020-01-02 03:04 UTC" in text
-    assert "2 with 7 warm-up draws and 12 draws each, sampling 8 s of 64 s" in text
+    assert "2 with 7 warm-up draws and 12 draws each, sampling 8.2 s of 63.9 s" in text
     assert "Bands in numbers" not in text
 
 

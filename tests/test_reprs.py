@@ -45,7 +45,9 @@ def test_a_fit_says_its_status_and_how_long_it_took(fit):
     instant = replace(fit, draws=replace(fit.draws, info=fit.draws.info | {"seconds": 0.0}))
     assert "sampling" not in repr(instant)
     timed = replace(fit, draws=replace(fit.draws, info=fit.draws.info | {"total_seconds": 63.7}))
-    assert "sampling 0 s of 64 s" in str(timed)
+    assert "sampling 0.5 s of 63.7 s" in str(timed)
+    resumed = replace(fit, draws=replace(fit.draws, info=fit.draws.info | {"total_seconds": 0.2}))
+    assert "sampling 0.5 s\n" in str(resumed)
 
 
 def test_bands_show_their_head_and_count_doubts(fit):

@@ -44,10 +44,13 @@ class Mode:
     chains : tuple of int
     mass : float
         Its weight; all masses add up to 1.
+    pareto_k : float, optional
+        Largest tail index of the importance weights that the mass comes from; None where none were used.
     """
 
     chains: tuple[int, ...]
     mass: float
+    pareto_k: float | None = None
 
 
 def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax.Array) -> tuple[Mode, ...]:
@@ -67,12 +70,14 @@ def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax
         return (Mode(groups[0], 1.0),)
     pointwise = jax.jit(lambda s: jax.lax.map(posterior.pointwise, s, batch_size=64))
     rows, cols = np.nonzero(posterior.data.mask)
-    left_out = []
+    left_out, tails = [], []
     for chains in groups:
         sites = {k: jnp.asarray(v[list(chains)]).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-        left_out.append(_leave_one_out(np.asarray(pointwise(sites))[:, rows, cols]))
+        density, k = _leave_one_out(np.asarray(pointwise(sites))[:, rows, cols])
+        left_out.append(density)
+        tails.append(k)
     masses = pseudo_bma_weights(np.stack(left_out, axis=1), key, [len(chains) for chains in groups])
-    found = [Mode(chains, float(mass)) for chains, mass in zip(groups, masses, strict=True)]
+    found = [Mode(chains, float(mass), k) for chains, mass, k in zip(groups, masses, tails, strict=True)]
     return tuple(sorted(found, key=lambda m: -m.mass))
 
 
@@ -149,11 +154,12 @@ def _agree(pair: np.ndarray) -> bool:
     return bool(np.max(rhat) < AGREE)
 
 
-def _leave_one_out(log_likelihood: np.ndarray) -> np.ndarray:
-    """Log predictive density (M,) of each datum given the others, by PSIS, from draws (S, M)."""
+def _leave_one_out(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
+    """Log predictive density (M,) of each datum given the others, by PSIS, from draws (S, M), and the largest k."""
     from blackjax.diagnostics import (
         psis_weights,  # BlackJAX takes long to import, and most fits do not need it
     )
 
-    weights = jax.vmap(lambda r: psis_weights(r)[0], in_axes=1, out_axes=1)(-jnp.asarray(log_likelihood))
-    return np.asarray(jax.scipy.special.logsumexp(weights + log_likelihood, axis=0))
+    weights, k = jax.vmap(psis_weights, in_axes=1, out_axes=(1, 0))(-jnp.asarray(log_likelihood))
+    density = jax.scipy.special.logsumexp(weights + log_likelihood, axis=0)
+    return np.asarray(density), float(np.max(np.nan_to_num(k, nan=np.inf)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bayes_pmm.inference.modes import stacking_weights
 from studies.extrapolation import lines
 from studies.extrapolation.table import (
     calibration_error,
@@ -73,6 +74,8 @@ def each(title: str, found: dict, methods: dict[str, str], keep=None) -> list[st
     """Coverage / CRPS of every task."""
     sets = common(found, list(methods), keep)
     names = list(methods.values())
+    if not sets[next(iter(methods))]:
+        return []
     text = [f"## {title}", "", f"| task | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     for rows in zip(*sets.values(), strict=True):
         cells = " | ".join(f"{hits(r).mean():.2f} / {mean_crps(r):.3g}" for r in rows)
@@ -86,15 +89,14 @@ def average(title: str, found: dict, methods: dict[str, str], keep=None) -> list
     rows = list(sets.values())
     if not rows[0]:
         return []
-    mean = lambda group, name: np.mean([r[name] for r in group], axis=0)  # noqa: E731
-    pooled = [g[0] | {name: mean(g, name) for name in ("pit", "crps")} for g in zip(*rows, strict=True)]
+    mixture = [pooled(g, None) for g in zip(*rows, strict=True)]
     text = [
-        f"## {title}: {len(pooled)} tasks",
+        f"## {title}: {len(mixture)} tasks",
         "",
         "| method | coverage | ECE | CRPS / first, at most | families below 0.70 |",
         "|---|---|---|---|---|",
     ]
-    for name, chosen in zip([*methods.values(), "average"], [*rows, pooled], strict=True):
+    for name, chosen in zip([*methods.values(), "average"], [*rows, mixture], strict=True):
         cells = (
             name,
             interval(coverage(chosen)),
@@ -103,6 +105,46 @@ def average(title: str, found: dict, methods: dict[str, str], keep=None) -> list
             low_families(chosen),
         )
         text.append(f"| {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+def pooled(members: list[dict], weights) -> dict:
+    """Line of a mixture: its PIT is the mean of the members', its CRPS at most the mean of theirs."""
+    mean = lambda name: np.average([r[name] for r in members], axis=0, weights=weights)  # noqa: E731
+    return members[0] | {name: mean(name) for name in ("pit", "crps")}
+
+
+def by_future(title: str, found: dict, methods: dict[str, str], first: str) -> list[str]:
+    """Dimensions, the best of them by leave-future-out, and their average with stacking weights by its densities."""
+    sets = common(found, list(methods))
+    if not sets[first]:
+        return []
+    groups = list(zip(*sets.values(), strict=True))
+    future = [np.stack([r["about"]["future"] for r in g], axis=1) for g in groups]
+    stacked = [stacking_weights(f) for f in future]
+    mixed = {
+        "the one with the best sum": [g[int(f.sum(0).argmax())] for g, f in zip(groups, future, strict=True)],
+        "average by stacking": [pooled(g, w) for g, w in zip(groups, stacked, strict=True)],
+        "average, equal weights": [pooled(g, None) for g in groups],
+    }
+    text = [
+        f"## {title}: {len(groups)} tasks",
+        "",
+        "| method | mean weight | coverage | ECE | CRPS / default, at most |",
+        "|---|---|---|---|---|",
+    ]
+    shares = [f"{w:.2f}" for w in np.mean(stacked, axis=0)]
+    rows = zip(
+        [*methods.values(), *mixed],
+        [*shares, *[""] * len(mixed)],
+        [*sets.values(), *mixed.values()],
+        strict=True,
+    )
+    for name, share, chosen in rows:
+        ratio = geometric(list(zip(chosen, sets[first], strict=True)))[0]
+        text.append(
+            f"| {name} | {share} | {coverage(chosen)[0]:.2f} | {calibration_error(chosen):.3f} | {ratio:.2f} |"
+        )
     return [*text, ""]
 
 
@@ -219,6 +261,13 @@ def report(found: dict) -> list[str]:
     present = {"now": "ensemble (default)", "decaying": "decaying", "horseshoe": "horseshoe"}
     title = "Couplings beside the present default"
     text += table(title, found, present) + each(f"{title}, every task", found, present)
+    dims = {"now-dim-5": "n = 5", "now-dim-default": "n = 7 (default)", "now-dim-9": "n = 9"}
+    title = "Dimension under the present default"
+    text += table(title, found, dims) + each(f"{title}, every task", found, dims)
+    text += by_future("Dimensions weighed by leave-future-out", found, dims, "now-dim-default")
+    widened = {"now-dim-default": "default", "now-defect": "with a learned defect"}
+    title = "Defect beside the present default"
+    text += table(title, found, widened) + each(f"{title}, every task", found, widened)
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
     return text + misspecified(found) + predictors(found)
