@@ -30,6 +30,7 @@ from bayes_pmm.predict import (
     Bands,
     bands,
     check_controls,
+    check_memory,
     outputs_at,
     probabilities_of,
     widened,
@@ -309,6 +310,7 @@ def fit(
         method = method_by_name(method)
     if controls is not None:
         controls = check_controls(posterior, controls)
+        check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         claim(checkpoint, _fingerprints(posterior, method, key))
@@ -327,6 +329,11 @@ def fit(
     if diagnosis.status != "ok":
         logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))
     return Fit(posterior, draws, diagnosis, key_fit, controls)
+
+
+def _draws_of(method: Method) -> int:
+    """Number of draws of a method, all chains together; 0 where it does not say."""
+    return getattr(method, "chains", 0) * getattr(method, "draws", 0)
 
 
 def rediagnosed(fit: Fit) -> Fit:

@@ -7,6 +7,7 @@ of the output's training errors (rms).
 """
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -30,6 +31,7 @@ __all__ = [
     "QUANTILES",
     "Bands",
     "bands",
+    "check_memory",
     "outputs_at",
     "probabilities_of",
     "quantile_column",
@@ -42,6 +44,9 @@ LEVELS = (0.5, 0.9)
 """Probabilities of the central intervals that bands hold unless others are asked for."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The ends of these intervals and the median."""
+
+COPIES = 6
+"""Arrays of all draws that bands are made from at once, about."""
 
 _BLOCK = 256
 _SHOWN = 8
@@ -112,6 +117,8 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
         If the controls are not finite or not of shape (N, p).
     """
     c = check_controls(posterior, controls)
+    shape = next(iter(draws.sites.values())).shape
+    check_memory(len(c), posterior.data.n_outputs, shape[0] * shape[1])
     size = min(len(c), _BLOCK)
     evaluate = outputs_of(posterior)
     blocks = []
@@ -121,6 +128,30 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
         filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])
         blocks.append(evaluate(draws, filled)[:, :, : len(block)])
     return np.concatenate(blocks, axis=2)
+
+
+def check_memory(controls: int, outputs: int, draws: int) -> None:
+    """Refuse more predictions at once than fit into the machine's memory, rather than be killed for them.
+
+    Raises
+    ------
+    InputError
+        With how much is needed and how much there is.
+    """
+    needed, there = 8 * COPIES * controls * outputs * draws, _memory()
+    if needed > there:
+        raise InputError(
+            f"{controls} controls with {outputs} outputs and {draws} draws need about {needed / 2**30:.2g} GiB, and"
+            f" this machine has {there / 2**30:.2g}; predict at fewer controls at a time"
+        )
+
+
+def _memory() -> float:
+    """Bytes of this machine; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return np.inf
 
 
 def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:

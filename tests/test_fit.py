@@ -11,7 +11,7 @@ import pytest
 from canned import canned
 
 import bayes_pmm as bp
-from bayes_pmm import progress
+from bayes_pmm import predict, progress
 from bayes_pmm.diagnostics import LIMITS, diagnose
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, method_by_name
@@ -353,3 +353,16 @@ def test_a_line_now_and_then_without_a_terminal(monkeypatch, capsys):
         "sampling: 2 of 9 after 61 s",
         "sampling: 4 of 9 after 130 s",
     ]
+
+
+def test_more_predictions_than_memory_are_refused_before_the_work(two_level, monkeypatch):
+    _, fit = two_level
+    monkeypatch.setattr(predict, "_memory", lambda: 2**20)
+    many = np.linspace(0.0, 3.0, 1000)[:, None]
+    with pytest.raises(
+        InputError, match=r"1000 controls with 2 outputs and 300 draws need about .* at fewer controls"
+    ):
+        fit.predict(many)
+    with pytest.raises(InputError, match="need about"):
+        bp.fit(fit.posterior, SMALL, key=0, controls=many)
+    assert fit.predict(many[:5]).status == fit.status
