@@ -103,7 +103,12 @@ def test_a_wrong_model_learns_a_defect_and_a_right_one_does_not():
     assert "defect" in str(wide)
     assert "defect" not in str(plain)
     assert wide.predict(beyond).doubts["defect"].all()
-    assert not plain.predict(beyond).doubts["defect"].any()
+    # Known errors alone tell that much too, and a right model is not doubted.
+    assert plain.predict(beyond).doubts["defect"].all()
+    assert any("times their known errors" in reason for reason in plain.reasons)
+    fine = bp.fit(right, Exact(), key=1, controls=beyond)
+    assert not fine.predict(beyond).doubts["defect"].any()
+    assert not any("known errors" in reason for reason in fine.reasons)
 
 
 def test_a_stored_fit_keeps_its_defect(tmp_path):
