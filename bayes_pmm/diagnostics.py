@@ -82,7 +82,7 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
             masses += f", which are a guess (Pareto k {k:.2g}); better ones are those of bp.with_mode_masses"
         suspect.append(
             f"the chains are in {len(modes)} modes that they do not leave (masses {masses}): the band weighs them so;"
-            " use more chains, or compare with TemperedSMC"
+            " use more chains" + (", or compare with TemperedSMC" if "floor" not in draws.sites else "")
         )
     if not np.isfinite(outputs).all():
         failed.append(
@@ -133,6 +133,11 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         suspect.append(
             f"{len(missed)} more basins fit about as well as the best and no chain started there: the band may miss"
             " them; use more chains"
+        )
+    if info.get("sampler") == "smc" and posterior is not None and posterior.noise.floor:
+        suspect.append(
+            "tempered SMC does not reach the posterior where floors are learned, and its runs do not show it (measured,"
+            " docs/studies/sampling.md); use auto, or give known errors and no floor"
         )
     if posterior is not None:
         suspect += misfits(posterior, draws, outputs[:, :, : posterior.data.n_rows])

@@ -1,4 +1,4 @@
-"""All samplers draw from the same posterior: seven kinds of model, at a noise at which each of them works."""
+"""The samplers draw from the same posterior: seven kinds of model, tempered SMC three that have no learned floor."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +9,7 @@ import pytest
 from montecarlo import PROBABILITIES, assert_agrees, features, mean_and_error, z_of_draws
 from samplers import Found, of_problem, outputs_of
 
+import bayes_pmm as bp
 from bayes_pmm.basis import Fourier
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import Dataset
@@ -105,7 +106,7 @@ def test_manifold_agrees_with_nuts(name):
     assert_agrees(z_of_draws(outputs, exact))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["complex", "differences, missing", "two controls"])
 def test_tempered_smc_agrees_with_nuts(name):
     posterior, _, controls, exact = by_nuts(name)
     runs = 12
@@ -118,3 +119,11 @@ def test_tempered_smc_agrees_with_nuts(name):
     mean, error = mean_and_error(features(exact, *frame))
     # Eleven degrees of freedom: |t| > 8 has probability 6e-6, as |z| > 4.5 of a normal.
     assert_agrees((each.mean(0) - mean) / np.hypot(each.std(0, ddof=1) / np.sqrt(runs), error), limit=8.0)
+
+
+def test_tempered_smc_is_not_trusted_where_floors_are_learned():
+    # It is off by a quarter of the probability, many times what its runs differ by: the status must say so.
+    posterior = CASES["learned floor"].make()
+    fit = bp.fit(posterior, TemperedSMC(chains=4, draws=100), key=0)
+    assert fit.status != "ok"
+    assert any("tempered SMC does not reach" in reason for reason in fit.reasons)
