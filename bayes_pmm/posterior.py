@@ -233,7 +233,8 @@ def _check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
         # Noise may exchange levels that nearly touch; their distance then scatters as much as they are exchanged by.
         # Where it is smooth but for its sign, two values of a row were mistyped.
         known = 3 * np.hypot(data.errors[both, q], data.errors[both, p])
-        smooth = EXCHANGED * scatter_of(data.controls[both], np.abs(above))
+        with np.errstate(over="ignore"):
+            smooth = EXCHANGED * scatter_of(data.controls[both], np.abs(above))
         wrong = np.flatnonzero(both)[above > np.maximum(known, smooth)]
         if wrong.size:
             lower, upper = data.output_names[q], data.output_names[p]

@@ -103,6 +103,11 @@ class Case:
         column = dict(zip(self.outputs, data.values.T, strict=True))
         levels = np.concatenate([column[o] for o in self.outputs if o in ("E0", "E[-1]")])
         m, s = levels.mean(), levels.std()
+        if "E1-E0" in column:
+            # Places of E0, E1 and the highest level, by least squares from what is measured.
+            bottom, top, line = (column[o] for o in ("E0", "E[-1]", "E1-E0"))
+            places = np.array([bottom.mean(), bottom.mean() + line.mean(), top.mean()])
+            s = np.sqrt(places.var() + (bottom.var() + top.var() + line.var() / 2) / 3)
         result = {
             "E0": m + s * w[..., 0],
             "E[-1]": m + s * w[..., -1],
