@@ -136,8 +136,8 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         )
     if info.get("sampler") == "smc" and posterior is not None and posterior.noise.floor:
         suspect.append(
-            "tempered SMC does not reach the posterior where floors are learned, and its runs do not show it (measured,"
-            " docs/studies/sampling.md); use auto, or give known errors and no floor"
+            "tempered SMC is not known to reach the posterior where floors are learned, and its runs do not show it"
+            " (docs/studies/sampling.md); use auto, or give known errors and no floor"
         )
     if posterior is not None:
         suspect += misfits(posterior, draws, outputs[:, :, : posterior.data.n_rows])
