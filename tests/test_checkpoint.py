@@ -167,16 +167,15 @@ def pickled(path):
     np.savez(path, at=np.array([{"an": "object"}], dtype=object))
 
 
-def test_batched_run_resumes_and_has_the_law_of_single_chains(posterior, tmp_path):
-    batched = replace(METHODS["manifold"], batched=True)
+def test_batched_run_resumes_and_has_the_law_of_single_chains(method, posterior, uninterrupted, tmp_path):
+    batched, apart = replace(method, batched=True), uninterrupted
     whole = batched.run(posterior, KEY)
     interrupt(batched, posterior, tmp_path, 6)
     assert_same(batched.run(posterior, KEY, checkpoint=tmp_path), whole)
-    apart = METHODS["manifold"].run(posterior, KEY)
     assert {k: v.shape for k, v in whole.sites.items()} == {k: v.shape for k, v in apart.sites.items()}
     assert {k: v.shape for k, v in whole.stats.items()} == {k: v.shape for k, v in apart.stats.items()}
-    # Rounding grows along chains: the first windows still agree, which a mixed-up axis would not.
-    np.testing.assert_allclose(whole.stats["n_steps"], apart.stats["n_steps"])
+    # Rounding grows along chains: the first draws still agree, which a mixed-up axis would not.
+    np.testing.assert_allclose(whole.stats["n_steps"][:, :5], apart.stats["n_steps"][:, :5])
 
 
 DAMAGES = [truncate, empty, flip, without_state, pickled]

@@ -1,4 +1,4 @@
-"""Running chains: one thread a chain, in chunks that are saved and taken up again, bit for bit.
+"""Running chains: one thread a chain or all in one batch, in chunks that are saved and taken up again, bit for bit.
 
 A run is a sequence of segments. Between segments all chains meet, and what they share (a metric) is computed from
 the draws of all of them; inside a segment no chain knows of the others, so the result does not depend on which
@@ -23,7 +23,7 @@ from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays,
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.inference.threads import workers
 
-__all__ = ["CHUNK", "Segment", "collect", "run_chains"]
+__all__ = ["CHUNK", "Segment", "batches", "collect", "run_chains"]
 
 CHUNK = 50
 """Draws between checkpoints and progress reports, at most."""
@@ -46,6 +46,12 @@ class Segment:
     draws: int
     discard: int = 0
     chunk: int = CHUNK
+
+
+def batches(wanted: bool | None) -> bool:
+    """Whether all chains run in one batch: as wanted, by default on anything but a CPU."""
+    # A CPU's batch waits for its slowest chain with one core; an accelerator runs a batch in the time of one chain.
+    return jax.default_backend() != "cpu" if wanted is None else wanted
 
 
 def collect(step: Callable, record: Callable, state: Any, count: jax.Array) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference.chains import CHUNK, Segment, collect, run_chains
+from bayes_pmm.inference.chains import CHUNK, Segment, batches, collect, run_chains
 from bayes_pmm.inference.constrained import Info, sweep
 from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
@@ -185,7 +185,7 @@ class Manifold:
             chunk,
             arrays,
             meet=meet,
-            batched=jax.default_backend() != "cpu" if self.batched is None else self.batched,
+            batched=batches(self.batched),
             progress=progress,
             checkpoint=checkpoint,
         )

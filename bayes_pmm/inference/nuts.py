@@ -1,4 +1,4 @@
-"""NUTS: NumPyro's kernel, one thread a chain, in chunks that can be saved and taken up again."""
+"""NUTS: NumPyro's kernel, one thread a chain or all in a batch, in chunks that can be saved and taken up again."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
-from bayes_pmm.inference.chains import CHUNK, Segment, collect, run_chains
+from bayes_pmm.inference.chains import CHUNK, Segment, batches, collect, run_chains
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
@@ -34,6 +34,9 @@ class NUTS:
         At most 2**max_tree_depth - 1 leapfrog steps a draw.
     dense_mass : bool
         Full mass matrix rather than its diagonal.
+    batched : bool, optional
+        All chains in one batch rather than one thread a chain; by default on anything but a CPU. In a batch each
+        draw takes as long as the longest of the chains' trees.
     starts : AnnealedStarts
         How the chains' starting points are found.
     """
@@ -44,6 +47,7 @@ class NUTS:
     target_accept: float = 0.95
     max_tree_depth: int = 10
     dense_mass: bool = True
+    batched: bool | None = None
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
 
     def __post_init__(self):
@@ -116,6 +120,7 @@ class NUTS:
             (),
             chunk,
             arrays,
+            batched=batches(self.batched),
             progress=progress,
             checkpoint=checkpoint,
         )
