@@ -1,4 +1,4 @@
-# make demo | test | slow | lint | docs | clean
+# make demo | test | slow | gpu | lint | docs | clean
 #
 # The first call makes .venv, which later calls reuse. Another interpreter: make demo PYTHON=/path/to/python.
 # More options for pytest: make test PYTEST_ARGS="-k hull -x".
@@ -11,7 +11,7 @@ DEMO_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test slow lint docs clean distclean
+.PHONY: help demo test slow gpu lint docs clean distclean
 # Two installers in one environment would get into each other's way.
 .NOTPARALLEL:
 
@@ -19,6 +19,7 @@ help:
 	@echo "make demo       fit an oscillator's levels and write bands, plots and a report"
 	@echo "make test       run the tests, less the slow ones and those that need a GPU"
 	@echo "make slow       run the slow tests"
+	@echo "make gpu        run the tests that need an accelerator"
 	@echo "make lint       check style and format"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make clean      remove what the above built, but keep $(VENV)"
@@ -32,6 +33,10 @@ test: $(VENV)/.installed-all
 
 slow: $(VENV)/.installed-all
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "slow and not gpu" $(PYTEST_ARGS)
+
+# Bit for bit on a GPU only with this flag, which one test asks for. One process: each would reserve most of the memory.
+gpu: $(VENV)/.installed-all
+	XLA_FLAGS="--xla_gpu_deterministic_ops=true $(XLA_FLAGS)" $(RUN) -m pytest -m gpu $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-all
 	$(RUN) -m ruff check .
