@@ -382,7 +382,7 @@ def _sites_dataset(posterior, sites, cells, obs, chains) -> xr.Dataset:
         if name == "floor":
             dims = ["output_name"]
         variables[name] = (("chain", "draw", *dims), value)
-    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
+    flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
     invariant = jax.jit(jax.vmap(lambda s: gauge.traces(posterior.matrix_prior.assemble(s)[0])))(flat)
     variables["trace"] = (("chain", "draw", "power"), np.asarray(invariant).reshape(*cells.shape[:2], -1))
     # Only the index: ArviZ 1.x stacks all variables of this group, and other coordinates are not on all of them.

@@ -100,8 +100,11 @@ def fit_scaling(
     controls = data.controls[data.mask.any(axis=1)]
     reference = controls.mean(0) if reference is None else np.asarray(reference, float)
     width = controls.std(0)
-    at = lambda c: np.asarray(basis(_mapped(basis, jnp.asarray(c), reference, width)), float)  # noqa: E731
-    phi, phi_ref = at(controls), at(reference[None])[0]
+    # One compiled call: operations outside of one are compiled each for itself.
+    at = jax.jit(lambda c: basis(_mapped(basis, c, reference, width)))
+    close = controls * (1 + 1e-12)
+    terms = np.asarray(at(np.concatenate([controls, close, reference[None]])), float)
+    phi, phi_close, phi_ref = terms[: len(controls)], terms[len(controls) : -1], terms[-1]
     if not (np.isfinite(phi).all() and np.isfinite(phi_ref).all()):
         raise InputError(
             f"basis {basis}: not finite at some training control or at their mean {reference.tolist()};"
@@ -117,7 +120,7 @@ def fit_scaling(
         phi_ref = np.zeros_like(phi_ref)
     size = np.sqrt(np.mean((phi - phi_ref) ** 2, axis=0))
     # What a relative change of the controls by 1e-12 does to a term is rounding, as is 1e-12 of the term.
-    rounding = np.max(np.abs(at(controls * (1 + 1e-12)) - phi), axis=0) + 1e-12 * np.max(np.abs(phi), axis=0)
+    rounding = np.max(np.abs(phi_close - phi), axis=0) + 1e-12 * np.max(np.abs(phi), axis=0)
     if np.any(size <= rounding):
         raise InputError(
             f"basis {basis}: term {int(np.argmax(size <= rounding))} is zero or constant at the training"

@@ -245,7 +245,7 @@ def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:
     phi = jnp.asarray(np.concatenate([phi, 2 * phi - phi.mean(0)]))
     one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)  # noqa: E731
     shape = next(iter(draws.sites.values())).shape[:2]
-    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+    flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
     outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(flat)).reshape(*shape, -1)
     if not np.isfinite(outputs).all():
         return np.inf, 0.0

@@ -155,7 +155,8 @@ def run_chains(
             border = start + segment.discard
             count = min(CHUNK, segment.chunk, (border if at[i] < border else end) - at[i])
             states[i], kept = compiled(states[i], np.int32(count), shared, arrays)
-            kept = jax.tree.map(lambda a, count=count: np.asarray(a[:count]), kept)
+            # NumPy cuts: JAX would compile a function for each shape.
+            kept = jax.tree.map(lambda a, count=count: np.asarray(a)[:count], kept)
             if at[i] >= border:
                 records[i].append(kept)
             at[i] += count

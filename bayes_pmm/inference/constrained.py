@@ -67,13 +67,14 @@ class Target:
         W = jax.scipy.linalg.solve_triangular(R, Q.T)
         (bend,) = pull((jnp.zeros(J.shape[0], J.dtype), W))
         volume = jnp.sum(jnp.log(jnp.abs(jnp.diagonal(R))))
-        return Point(q, value + volume, gradient + bend, Q, R)
+        return Point(q, value + volume, gradient + bend, Q, R, self.tolerance(q))
 
 
 class Point(NamedTuple):
     """A point of the manifold.
 
-    q (d,), value U + ½ log det(J Jᵀ) (), its gradient (d,), and Jᵀ = Q R with Q (d, M) and R (M, M).
+    q (d,), value U + ½ log det(J Jᵀ) (), its gradient (d,), Jᵀ = Q R with Q (d, M) and R (M, M), and the tolerance of
+    projections from here.
     """
 
     q: jax.Array
@@ -81,6 +82,7 @@ class Point(NamedTuple):
     gradient: jax.Array
     Q: jax.Array
     R: jax.Array
+    tolerance: jax.Array
 
 
 class Info(NamedTuple):
@@ -119,7 +121,7 @@ def project(target: Target, q: jax.Array, Q: jax.Array, tolerance: jax.Array) ->
 
 
 def rattle(
-    target: Target, point: Point, p: jax.Array, step: jax.Array, tolerance: jax.Array
+    target: Target, point: Point, p: jax.Array, step: jax.Array
 ) -> tuple[Point, jax.Array, jax.Array, jax.Array]:
     """One step of length ``step``.
 
@@ -129,23 +131,25 @@ def rattle(
     point : Point
     p : array (d,)
         Momentum, tangent.
-    step, tolerance : array ()
+    step : array ()
 
     Returns
     -------
     point, p : as after the step
     ok : bool array ()
-        Whether both projections converged and the way back leads back. Otherwise the result is meaningless.
+        Whether both projections converged and the way back leads back. Otherwise the result is meaningless. Each
+        projection has the tolerance of the point that it starts from, so the step back is judged by the same numbers.
     iterations : int array ()
         Newton iterations of both projections.
     """
     half = tangent(point.Q, p - 0.5 * step * point.gradient)
-    q, there, count = project(target, point.q + step * half, point.Q, tolerance)
+    q, there, count = project(target, point.q + step * half, point.Q, point.tolerance)
     new = target.at(q)
     half = tangent(new.Q, (q - point.q) / step)
-    back, returned, count_back = project(target, q - step * half, new.Q, tolerance)
-    ok = there & returned & (jnp.max(jnp.abs(back - point.q)) < 100 * tolerance) & jnp.isfinite(new.value)
-    ok = ok & jnp.isfinite(new.gradient).all() & (target.tolerance(q) < COARSE)
+    back, returned, count_back = project(target, q - step * half, new.Q, new.tolerance)
+    tolerance = jnp.maximum(point.tolerance, new.tolerance)
+    ok = there & returned & (jnp.max(jnp.abs(back - point.q)) < 100 * tolerance) & (tolerance < COARSE)
+    ok = ok & jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all()
     return new, tangent(new.Q, half - 0.5 * step * new.gradient), ok, count + count_back
 
 
@@ -163,14 +167,13 @@ def transition(
     steps : int array ()
     """
     k_momentum, k_step, k_accept = jax.random.split(key, 3)
-    tolerance = target.tolerance(point.q)
     p = tangent(point.Q, jax.random.normal(k_momentum, point.q.shape, point.q.dtype))
     before = point.value + 0.5 * p @ p
     length = step * jax.random.uniform(k_step, minval=0.7, maxval=1.3)
 
     def body(_, carry):
         point, p, failed, count = carry
-        new, p_new, ok, iterations = rattle(target, point, p, length, tolerance)
+        new, p_new, ok, iterations = rattle(target, point, p, length)
         point = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, point)
         return point, jnp.where(ok, p_new, -p), failed + ~ok, count + iterations
 

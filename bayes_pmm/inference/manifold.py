@@ -86,13 +86,13 @@ class Manifold:
         progress("starts", 0, 1)
         found = self.starts.find(posterior, key_start, self.chains)
         progress("starts", 1, 1)
-        unconstrain = jax.jit(jax.vmap(posterior.unconstrain))
-        stack = lambda sites: jax.tree.map(lambda *x: jnp.stack(x), *sites)  # noqa: E731
-        first = unconstrain(stack(found.sites))
-        lifted = Lifted.of(posterior, jax.tree.map(lambda x: x[0], first))
-        flat = jax.vmap(lambda z: ravel_pytree(z)[0])
-        start = np.asarray(flat(first))
-        L = _first_factor(np.asarray(flat(unconstrain(stack(found.ensemble)))) if found.ensemble else start)
+        # One compiled function and NumPy around it: operations outside of one are compiled each for itself.
+        flat = jax.jit(lambda sites: ravel_pytree(posterior.unconstrain(sites))[0])
+        rows = np.stack([flat(sites) for sites in (*found.sites, *found.ensemble)])
+        start, ensemble = rows[: len(found.sites)], rows[len(found.sites) :]
+        shapes = jax.eval_shape(posterior.unconstrain, found.sites[0])
+        lifted = Lifted.of(posterior, {k: np.zeros(v.shape, v.dtype) for k, v in shapes.items()})
+        L = _first_factor(ensemble if found.ensemble else start)
         u, stats, seconds = self._sample(lifted, start, L, key_run, progress, checkpoint)
         constrain = jax.jit(jax.vmap(jax.vmap(lambda u: posterior.constrain(lifted.unravel(u)))))
         sites = {k: np.asarray(v) for k, v in constrain(u).items()}
@@ -190,7 +190,7 @@ class Manifold:
             checkpoint=checkpoint,
         )
         u, stats, _ = jax.tree.map(lambda *chains: np.stack(chains), *records)
-        stats["lp"] = np.asarray(_log_densities(lifted, u, arrays))
+        stats["lp"] = _log_densities(lifted, u, arrays)
         return u, stats, seconds
 
 
@@ -259,9 +259,9 @@ def _no_info() -> Info:
     return Info(zero, zero, zero, zero)
 
 
-def _log_densities(lifted: Lifted, u: np.ndarray, arrays: dict) -> jax.Array:
+def _log_densities(lifted: Lifted, u: np.ndarray, arrays: dict) -> np.ndarray:
     density = jax.jit(lambda u: jax.lax.map(lambda x: lifted.log_density(x, arrays), u, batch_size=100))
-    return density(jnp.asarray(u.reshape(-1, u.shape[-1]))).reshape(u.shape[:2])
+    return np.asarray(density(u.reshape(-1, u.shape[-1]))).reshape(u.shape[:2])
 
 
 def _first_factor(u: np.ndarray) -> np.ndarray:

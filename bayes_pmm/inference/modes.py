@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 from scipy.special import softmax
@@ -72,7 +71,7 @@ def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax
     rows, cols = np.nonzero(posterior.data.mask)
     left_out, tails = [], []
     for chains in groups:
-        sites = {k: jnp.asarray(v[list(chains)]).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+        sites = {k: v[list(chains)].reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
         density, k = _leave_one_out(np.asarray(pointwise(sites))[:, rows, cols])
         left_out.append(density)
         tails.append(k)
@@ -160,6 +159,10 @@ def _leave_one_out(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
         psis_weights,  # BlackJAX takes long to import, and most fits do not need it
     )
 
-    weights, k = jax.vmap(psis_weights, in_axes=1, out_axes=(1, 0))(-jnp.asarray(log_likelihood))
-    density = jax.scipy.special.logsumexp(weights + log_likelihood, axis=0)
+    @jax.jit
+    def densities(log_likelihood):
+        weights, k = jax.vmap(psis_weights, in_axes=1, out_axes=(1, 0))(-log_likelihood)
+        return jax.scipy.special.logsumexp(weights + log_likelihood, axis=0), k
+
+    density, k = densities(log_likelihood)
     return np.asarray(density), float(np.max(np.nan_to_num(k, nan=np.inf)))

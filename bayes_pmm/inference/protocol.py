@@ -49,7 +49,7 @@ def outputs_of(posterior: Posterior) -> Callable[[Draws, np.ndarray], np.ndarray
 
     def outputs(draws: Draws, c: np.ndarray) -> np.ndarray:
         shape = next(iter(draws.sites.values())).shape[:2]
-        flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
+        flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
         values = np.asarray(evaluate(flat, jnp.asarray(c)))
         return values.reshape(*shape, *values.shape[1:])
 
