@@ -21,6 +21,7 @@ from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
 from bayes_pmm.hermitian import FIELDS
 from bayes_pmm.inference import SAMPLERS, Auto, method_by_name
+from bayes_pmm.inference.variational import GUIDES
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, parse_output
@@ -203,6 +204,12 @@ def demo(out: Path | None, seed: int) -> int:
     help="How much bands are stretched outside the data, over how much the data bend; 0 for an exact model.",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
+@click.option("--guide", type=click.Choice(list(GUIDES)), help="Of the sampler variational; full by default.")
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="With variational or laplace: run auto as well, and say how the approximation differs from it.",
+)
 @click.option("--chains", default=4, show_default=True)
 @click.option(
     "--warmup",
@@ -218,8 +225,8 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
-def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, widening, sampler, chains,
-        warmup, draws, at, levels, seed, strict, resume, out) -> int:  # fmt: skip
+def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, widening, sampler, guide,
+        exact, chains, warmup, draws, at, levels, seed, strict, resume, out) -> int:  # fmt: skip
     """Fit a table of levels and predict bands."""
     names, expressions = parse_outputs_option(outputs)
     control_names = _split(controls, "--controls")
@@ -230,7 +237,8 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
             f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table"
         )
     pmm = PMM(expressions, dim, parse_basis(basis), field)
-    method = method_by_name(sampler, chains, warmup, draws)
+    reference = method_by_name("auto", chains, warmup, draws) if exact else None
+    method = method_by_name(sampler, chains, warmup, draws, guide, reference)
     noise = Noise() if floor is None else Noise(floor=False) if floor == 0 else Noise(floor_scale=floor)
     data, rest = read_dataset(
         table, control_names, names, None if errors is None else _errors(errors), where, _long(long_)
