@@ -162,4 +162,4 @@ def _leave_one_out(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
 
     weights, k = jax.vmap(psis_weights, in_axes=1, out_axes=(1, 0))(-jnp.asarray(log_likelihood))
     density = jax.scipy.special.logsumexp(weights + log_likelihood, axis=0)
-    return np.asarray(density), float(np.max(np.nan_to_num(k, nan=np.inf)))
+    return np.asarray(density), float(np.max(np.where(np.isnan(k), np.inf, k)))
