@@ -66,12 +66,12 @@ def _run(arguments: list[str] | None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
+            return cli.main(given or ["--help"], prog_name="bayes-pmm", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.UsageError as error:
         help_hint = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
-        return _complain(f"{error.format_message()}{help_hint}", 2)
+        return _complain(f"{error.format_message().removesuffix('.')}{help_hint}", 2)
     except InputError as error:
         return _complain(str(error), 2)
     except UnfinishedError as error:
@@ -84,6 +84,12 @@ def _run(arguments: list[str] | None) -> int:
         # The reader of our output went away (for example `| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Of a path that cannot even be looked at: too long a name, a folder that is not ours to read.
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _complain(f"{where}{error.strerror or error}; give another path", 2)
+    except MemoryError:
+        return _complain("out of memory; use a smaller --dim, fewer --draws or fewer controls of --at", 1)
 
 
 def _note(message: Warning | str, *_, **__) -> None:
@@ -297,8 +303,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
 def predict(run: Path, at: str, out: Path, levels: str, strict: bool) -> int:
     """Predict bands at new controls from a finished run."""
     levels = _levels(levels)
-    if out.exists():
-        raise InputError(f"{out}: exists already; choose another name or move it away")
+    _check_new(out)
     done = load(run)
     rest = read_rest(run) if at == "rest" else None
     new = controls_from_at(at, done.posterior.data.control_names, rest)
@@ -389,9 +394,10 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
     }
     if weights in needed and not needed[weights][1]:
         raise InputError(f"--weights {weights} needs {needed[weights][0]}")
+    if csv_ is not None and csv_ == out:
+        raise InputError(f"{out}: is given for --csv and for --out; choose another name for one of them")
     for path in (csv_, out):
-        if path is not None and path.exists():
-            raise InputError(f"{path}: exists already; choose another name or move it away")
+        _check_new(path)
     fits = {str(run): load(run) for run in runs}
     first = fits[str(runs[0])]
     new = None
@@ -460,6 +466,16 @@ def _long(text: str | None) -> tuple[str, str] | None:
     if not (which and colon and value):
         raise InputError(f"--long: '{text}' is not WHICH:VALUE")
     return which, value
+
+
+def _check_new(path: Path | None) -> None:
+    """Refuse a file that cannot be made, before the work whose result it is to hold."""
+    if path is None:
+        return
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another name or move it away")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it, or choose another place")
 
 
 def _shown(done: Fit) -> Bands:

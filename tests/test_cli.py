@@ -530,7 +530,56 @@ def test_a_guide_or_comparison_of_no_use_is_refused(levels, tmp_path, capsys, op
     assert not (tmp_path / "run").exists()
 
 
+def test_paths_that_cannot_be_looked_at_are_one_line(levels, finished, tmp_path, capsys):
+    long = tmp_path / ("x" * 300)
+    fit = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out"]
+    for command in (
+        [*fit, long],
+        ["predict", finished[0], "--at", "c=1", "--out", long],
+        ["predict", long, "--at", "c=1", "--out", tmp_path / "x.csv"],
+        ["report", finished[0], "--out", long],
+    ):
+        code, _, err = run(capsys, *command)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert "File name too long" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_cannot_be_made_are_refused_before_the_work(finished, tmp_path, capsys, monkeypatch):
+    folder, _ = finished
+    other = shutil.copytree(folder, tmp_path / "other")
+    monkeypatch.setattr(cli, "load", lambda _: pytest.fail("the work had begun"))
+    nowhere, new = tmp_path / "no" / "x.csv", tmp_path / "new.csv"
+    for options, words in (
+        (["--csv", nowhere], "there is no folder"),
+        (["--at", "c=1", "--out", nowhere], "there is no folder"),
+        (["--at", "c=1", "--out", new, "--csv", new], "for --csv and for --out"),
+    ):
+        code, _, err = run(capsys, "compare", folder, other, *options)
+        assert code == 2
+        assert words in err
+    code, _, err = run(capsys, "predict", folder, "--at", "c=1", "--out", nowhere)
+    assert code == 2
+    assert "there is no folder" in err
+    assert not new.exists()
+
+
+def test_too_little_memory_is_one_line_and_leaves_nothing(levels, tmp_path, capsys, monkeypatch):
+    def fails(*arguments, **options):  # noqa: ARG001
+        raise MemoryError
+
+    monkeypatch.setattr(runs, "fit", fails)
+    code, _, err = run(
+        capsys, "fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", tmp_path / "run"
+    )
+    assert code == 1
+    assert err.splitlines()[-1].startswith("bayes-pmm: out of memory; use a smaller --dim")
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_and_version(capsys):
+    assert run(capsys)[:2] == run(capsys, "--help")[:2]
     assert run(capsys, "--help")[0] == 0
     code, out, _ = run(capsys, "--version")
     assert code == 0
