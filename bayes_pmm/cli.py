@@ -21,6 +21,7 @@ from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
 from bayes_pmm.hermitian import FIELDS
 from bayes_pmm.inference import SAMPLERS, Auto, method_by_name
+from bayes_pmm.inference.variational import GUIDES
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, parse_output
@@ -65,12 +66,12 @@ def _run(arguments: list[str] | None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            return cli.main(arguments, prog_name="bayes-pmm", standalone_mode=False) or 0
+            return cli.main(given or ["--help"], prog_name="bayes-pmm", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.UsageError as error:
         help_hint = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
-        return _complain(f"{error.format_message()}{help_hint}", 2)
+        return _complain(f"{error.format_message().removesuffix('.')}{help_hint}", 2)
     except InputError as error:
         return _complain(str(error), 2)
     except UnfinishedError as error:
@@ -83,6 +84,12 @@ def _run(arguments: list[str] | None) -> int:
         # The reader of our output went away (for example `| head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Of a path that cannot even be looked at: too long a name, a folder that is not ours to read.
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _complain(f"{where}{error.strerror or error}; give another path", 2)
+    except MemoryError:
+        return _complain("out of memory; use a smaller --dim, fewer --draws or fewer controls of --at", 1)
 
 
 def _note(message: Warning | str, *_, **__) -> None:
@@ -203,6 +210,12 @@ def demo(out: Path | None, seed: int) -> int:
     help="How much bands are stretched outside the data, over how much the data bend; 0 for an exact model.",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
+@click.option("--guide", type=click.Choice(list(GUIDES)), help="Of the sampler variational; full by default.")
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="With variational or laplace: run auto as well, and say how the approximation differs from it.",
+)
 @click.option("--chains", default=4, show_default=True)
 @click.option(
     "--warmup",
@@ -218,8 +231,8 @@ def demo(out: Path | None, seed: int) -> int:
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder to make.")
-def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, widening, sampler, chains,
-        warmup, draws, at, levels, seed, strict, resume, out) -> int:  # fmt: skip
+def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor, defect, widening, sampler, guide,
+        exact, chains, warmup, draws, at, levels, seed, strict, resume, out) -> int:  # fmt: skip
     """Fit a table of levels and predict bands."""
     names, expressions = parse_outputs_option(outputs)
     control_names = _split(controls, "--controls")
@@ -230,7 +243,8 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
             f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table"
         )
     pmm = PMM(expressions, dim, parse_basis(basis), field)
-    method = method_by_name(sampler, chains, warmup, draws)
+    reference = method_by_name("auto", chains, warmup, draws) if exact else None
+    method = method_by_name(sampler, chains, warmup, draws, guide, reference)
     noise = Noise() if floor is None else Noise(floor=False) if floor == 0 else Noise(floor_scale=floor)
     data, rest = read_dataset(
         table, control_names, names, None if errors is None else _errors(errors), where, _long(long_)
@@ -289,8 +303,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
 def predict(run: Path, at: str, out: Path, levels: str, strict: bool) -> int:
     """Predict bands at new controls from a finished run."""
     levels = _levels(levels)
-    if out.exists():
-        raise InputError(f"{out}: exists already; choose another name or move it away")
+    _check_new(out)
     done = load(run)
     rest = read_rest(run) if at == "rest" else None
     new = controls_from_at(at, done.posterior.data.control_names, rest)
@@ -381,9 +394,10 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
     }
     if weights in needed and not needed[weights][1]:
         raise InputError(f"--weights {weights} needs {needed[weights][0]}")
+    if csv_ is not None and csv_ == out:
+        raise InputError(f"{out}: is given for --csv and for --out; choose another name for one of them")
     for path in (csv_, out):
-        if path is not None and path.exists():
-            raise InputError(f"{path}: exists already; choose another name or move it away")
+        _check_new(path)
     fits = {str(run): load(run) for run in runs}
     first = fits[str(runs[0])]
     new = None
@@ -452,6 +466,16 @@ def _long(text: str | None) -> tuple[str, str] | None:
     if not (which and colon and value):
         raise InputError(f"--long: '{text}' is not WHICH:VALUE")
     return which, value
+
+
+def _check_new(path: Path | None) -> None:
+    """Refuse a file that cannot be made, before the work whose result it is to hold."""
+    if path is None:
+        return
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another name or move it away")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it, or choose another place")
 
 
 def _shown(done: Fit) -> Bands:

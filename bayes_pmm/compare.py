@@ -313,6 +313,7 @@ def compare(
                 fit.draws.info["chains"],
                 fit.draws.info.get("warmup") or None,
                 fit.draws.info["draws"],
+                fit.draws.info.get("guide"),
             )
             future = validation.leave_future_out(fit.posterior, own, k_future, share=share)
         models.append(

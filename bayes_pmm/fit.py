@@ -39,7 +39,17 @@ from bayes_pmm.predict import (
 from bayes_pmm.progress import on_terminal
 from bayes_pmm.settings import as_key, stream
 
-__all__ = ["Fit", "as_fit", "as_posterior", "fit", "load", "rediagnosed", "time_taken"]
+__all__ = [
+    "Fit",
+    "approximation_lines",
+    "as_fit",
+    "as_posterior",
+    "fit",
+    "load",
+    "rediagnosed",
+    "sampler_of",
+    "time_taken",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +216,7 @@ class Fit:
         return [
             f"status: {self.status}",
             *(f"  - {reason}" for reason in self.reasons),
-            f"{info['sampler']}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
+            f"{sampler_of(info)}, {info['chains']} chains x {info['draws']} draws, dim {pmm.dim} {pmm.field},"
             f" {time_taken(info)}",
         ]
 
@@ -229,14 +239,7 @@ class Fit:
             lines.append(
                 f"defect outside the data {self.defect.scale:.2g} of the spread at one range's distance"
             )
-        if "pareto_k" in info:
-            lines.append(f"Pareto k {info['pareto_k']:.2f}")
-        if exact := info.get("against_exact"):
-            lines.append(
-                f"against {exact['sampler']}, outputs at the data: means off by at most {exact['shift']:.2g} sd, sds"
-                f" {exact['narrowest']:.2g} to {exact['widest']:.2g} times its"
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, *approximation_lines(info)])
 
     @cached_property
     def training_outputs(self) -> np.ndarray:
@@ -403,6 +406,22 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
             " jax.config.update('jax_enable_x64', True) before anything else"
         )
     return replace(found, controls=arviz_io.prediction_controls(tree), defect=arviz_io.restore_defect(tree))
+
+
+def sampler_of(info: dict[str, Any]) -> str:
+    """The sampler whose draws these are, with its guide if it has one."""
+    return f"{info['sampler']} ({info['guide']})" if "guide" in info else info["sampler"]
+
+
+def approximation_lines(info: dict[str, Any]) -> list[str]:
+    """How far draws of an approximation can stand for the posterior's; empty for other draws."""
+    lines = [f"Pareto k {info['pareto_k']:.2f}"] if "pareto_k" in info else []
+    if exact := info.get("against_exact"):
+        lines.append(
+            f"against {exact['sampler']}, outputs at the data: means off by at most {exact['shift']:.2g} sd, sds"
+            f" {exact['narrowest']:.2g} to {exact['widest']:.2g} times its"
+        )
+    return lines
 
 
 def time_taken(info: dict[str, Any]) -> str:

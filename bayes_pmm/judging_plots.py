@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayes_pmm.convergence import import_arviz
 from bayes_pmm.errors import InputError
-from bayes_pmm.plotting import panels
+from bayes_pmm.plotting import panels, readable
 from bayes_pmm.scores import Scores, reliability
 from bayes_pmm.validation import LeftOut
 
@@ -80,7 +80,7 @@ def plot_pit(pits: ArrayLike | Mapping[str, ArrayLike], prob: float = 0.95) -> F
         ax.set(xlabel="PIT", xlim=(0, 1), title=label)
         ax.legend(fontsize="small", frameon=False)
     axes[0].set_ylabel("ECDF - uniform")
-    return figure
+    return readable(figure)
 
 
 def plot_reliability(scores: Scores | Mapping[str, ArrayLike]) -> Figure:
@@ -121,7 +121,7 @@ def plot_reliability(scores: Scores | Mapping[str, ArrayLike]) -> Figure:
     ax.set(xlabel="level of the interval", ylabel="share of values inside", xlim=(0, 1), ylim=(-0.02, 1.02))
     ax.set_aspect("equal")
     ax.legend(fontsize="small", frameon=False)
-    return figure
+    return readable(figure)
 
 
 def plot_left_out(left: LeftOut, control: str | None = None) -> Figure:
@@ -152,7 +152,7 @@ def plot_left_out(left: LeftOut, control: str | None = None) -> Figure:
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize="small", frameon=False
     )
-    return figure
+    return readable(figure)
 
 
 def _left_out_panel(ax: Axes, left: LeftOut, q: int, x: np.ndarray) -> None:

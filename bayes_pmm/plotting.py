@@ -11,13 +11,15 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import KINDS, Bands, check_exact
 
-__all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals"]
+__all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
 
 MAX_CURVES = 6
 """Curves in one panel where there are several controls."""
@@ -76,7 +78,7 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
         ax.set_ylabel(name)
     legend_below(figure)
     _mark_status(figure, bands.status, bands.reasons)
-    return figure
+    return readable(figure)
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -108,6 +110,17 @@ def legend_below(figure: Figure) -> None:
         frameon=False,
         ncols=columns,
     )
+
+
+def readable(figure: Figure) -> Figure:
+    """The figure, with texts such as "a$b^$" as they stand: names of columns need not be what TeX would understand."""
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        try:
+            parser.parse(text.get_text())
+        except ValueError:
+            text.set_parse_math(False)
+    return figure
 
 
 def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -> None:
@@ -291,7 +304,7 @@ def plot_residuals(fit: Fit) -> Figure:
     ax.set_xlabel(data.control_names[0] if one else "row of the data")
     ax.set_ylabel("(data - mean) / noise")
     legend_below(figure)
-    return figure
+    return readable(figure)
 
 
 def plot_chains(fit: Fit) -> Figure:
@@ -319,7 +332,7 @@ def plot_chains(fit: Fit) -> Figure:
     right.axhline(ranks.shape[1] / 20, color="0.4", lw=0.8)
     right.set(xlabel="rank among all chains", ylabel="draws")
     right.legend(fontsize="small", frameon=False, ncols=2)
-    return figure
+    return readable(figure)
 
 
 def _mark_status(figure: Figure, status: str, reasons: tuple[str, ...]) -> None:

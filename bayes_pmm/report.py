@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bayes_pmm.errors import InputError, not_written
-from bayes_pmm.fit import Fit, time_taken
+from bayes_pmm.fit import Fit, approximation_lines, sampler_of, time_taken
 from bayes_pmm.plotting import plot_bands, plot_chains, plot_residuals
 from bayes_pmm.predict import Bands
 from bayes_pmm.scores import against
@@ -24,7 +24,7 @@ __all__ = ["render_report", "summary", "write_new"]
 def summary(fit: Fit, bands: Bands | None = None) -> dict:
     """What ``summary.json`` holds; None where a number does not exist, as those of predictions without bands."""
     d, info = fit.diagnosis, fit.draws.info
-    names = fit.posterior.data.output_names
+    names, exact = fit.posterior.data.output_names, info.get("against_exact")
     sigma = dict.fromkeys(names)
     if fit.posterior.noise.floor:
         floor = np.average(fit.draws.sites["floor"].mean(1), axis=0, weights=fit.weights)
@@ -35,6 +35,8 @@ def summary(fit: Fit, bands: Bands | None = None) -> dict:
         "max_rhat": d.max_rhat,
         "min_ess": d.min_ess,
         "divergences": d.divergences,
+        "pareto_k": _number(info.get("pareto_k")),
+        "against_exact": exact and {k: _number(v) for k, v in exact.items()},
         "sampler": info["sampler"],
         "dim": fit.posterior.pmm.dim,
         "chains": info["chains"],
@@ -46,6 +48,11 @@ def summary(fit: Fit, bands: Bands | None = None) -> dict:
         "doubtful": None if bands is None else int(bands.doubtful.sum()),
         "doubts": {} if bands is None else {k: int(v.sum()) for k, v in bands.doubts.items() if v.any()},
     }
+
+
+def _number(value: object) -> object:
+    """The value itself, or None for a number that JSON does not know."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 SHOWN = 12
@@ -92,13 +99,14 @@ def render_report(
             "basis": str(posterior.pmm.basis),
             "prior": str(posterior.prior),
             "noise": str(posterior.noise),
-            "sampler": fit.draws.info.get("choice", facts["sampler"]),
+            "sampler": fit.draws.info.get("choice", sampler_of(fit.draws.info)),
             "chains": _chains(fit),
             "bayes_pmm": facts["version"],
         },
         noise=_noise_table(fit, facts["sigma"]),
         table=None if bands is None else _bands_table(bands),
         info=fit.draws.info,
+        approximation=approximation_lines(fit.draws.info),
         doubts=[] if bands is None else bands.doubt_lines,
         basins=fit.draws.info.get("basins", []),
         pictures=pictures,

@@ -192,7 +192,7 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
     began = time.perf_counter()
     try:
         done = fit(posterior, method, key=seed, controls=controls, checkpoint=checkpoint)
-    except BayesPMMError:
+    except (BayesPMMError, MemoryError):
         if new and {path.name for path in checkpoint.iterdir()} <= {RUN}:
             # Nothing was drawn: leave no empty run behind, and all that is not ours.
             for path in (checkpoint / RUN, stored):

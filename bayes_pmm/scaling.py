@@ -21,6 +21,9 @@ __all__ = ["ROUNDING", "Scaling", "fit_scaling"]
 ROUNDING = 1e-11
 """Least learned floor, in the model's unit: eigenvalues of its matrices are exact to a few 1e-14 of it."""
 
+SMALLEST = 1e-140
+"""Least unit of outputs: squares of noises of 1e-12 of it are numbers still. One over it is the largest."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -98,8 +101,14 @@ def fit_scaling(
     """
     # Rows without any value are no data.
     controls = data.controls[data.mask.any(axis=1)]
-    reference = controls.mean(0) if reference is None else np.asarray(reference, float)
-    width = controls.std(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        reference = controls.mean(0) if reference is None else np.asarray(reference, float)
+        width = controls.std(0)
+    if not (np.isfinite([*reference, *width]).all() and np.all(width > 0)):
+        raise InputError(
+            f"the controls have no unit to work in (spread {width.tolist()}): they vary too much or too little for"
+            " double precision; use other units"
+        )
     # One compiled call: operations outside of one are compiled each for itself.
     at = jax.jit(lambda c: basis(_mapped(basis, c, reference, width)))
     close = controls * (1 + 1e-12)
@@ -129,7 +138,9 @@ def fit_scaling(
     with np.errstate(over="ignore", invalid="ignore"):
         shift, scale = _output_units(data, outputs, basis.has_constant)
     if not (
-        np.isfinite([*shift, *scale]).all() and np.all(scale > 0) and np.max(np.abs(shift / scale)) < 1e15
+        np.isfinite(shift).all()
+        and np.all((scale > SMALLEST) & (scale < 1 / SMALLEST))
+        and np.max(np.abs(shift / scale)) < 1e15
     ):
         raise InputError(
             f"the data have no unit to work in (mean {shift.tolist()}, spread {scale.tolist()}): they are too large,"

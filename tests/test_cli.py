@@ -13,11 +13,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from canned import FromPrior
 
 from bayes_pmm import cli, problems, runs
 from bayes_pmm.doubts import DOUBTS
 from bayes_pmm.errors import BayesPMMError, UnfinishedError
 from bayes_pmm.fit import load
+from bayes_pmm.inference import Auto
 
 QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
 
@@ -168,8 +170,10 @@ def test_results_that_could_not_be_written_speak_of_resume(levels, tmp_path, cap
 def test_summary_has_the_keys(finished):
     folder, _ = finished
     facts = json.loads((folder / "summary.json").read_text())
-    assert list(facts) == ["status", "reasons", "max_rhat", "min_ess", "divergences", "sampler", "dim", "chains",
-                           "draws", "seconds", "sigma", "version", "extrapolated", "doubtful", "doubts"]  # fmt: skip
+    assert list(facts) == ["status", "reasons", "max_rhat", "min_ess", "divergences", "pareto_k", "against_exact",
+                           "sampler", "dim", "chains", "draws", "seconds", "sigma", "version", "extrapolated",
+                           "doubtful", "doubts"]  # fmt: skip
+    assert facts["pareto_k"] is facts["against_exact"] is None
     assert 0 <= facts["doubtful"] <= facts["extrapolated"]
     assert all(0 < count <= facts["extrapolated"] for count in facts["doubts"].values())
     assert facts["status"] in ("ok", "suspect", "failed")
@@ -470,7 +474,112 @@ def test_demo_makes_a_new_folder(capsys, tmp_path, monkeypatch):
     assert code == 2
 
 
+def test_a_guide_and_the_comparison_with_exact_draws(levels, tmp_path, capsys, monkeypatch):
+    """Both are settings of the run: shown, kept, and asked for again with --resume."""
+    lengths = []
+
+    def drawn(self, posterior, key, **_):
+        lengths.append((self.chains, self.warmup, self.draws))
+        return FromPrior(60).run(posterior, key)
+
+    monkeypatch.setattr(Auto, "run", drawn)
+    folder = tmp_path / "run"
+    options = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", folder]
+    chosen = ["--sampler", "variational", "--guide", "low-rank"]
+    code, out, err = run(capsys, *options, *chosen, "--exact")
+    assert code == 0, err
+    assert "variational (low-rank), 2 chains x 60 draws" in out
+    (line,) = [x for x in out.splitlines() if x.startswith("against canned, outputs at the data: means")]
+    assert lengths == [(2, 60, 60)]
+    facts = json.loads((folder / "summary.json").read_text())
+    assert list(facts["against_exact"]) == ["sampler", "shift", "narrowest", "widest"]
+    assert 0 < facts["against_exact"]["narrowest"] <= facts["against_exact"]["widest"] < 1
+    assert facts["pareto_k"] is None or np.isfinite(facts["pareto_k"])
+    page = (folder / "report.html").read_text()
+    assert line in page
+    assert "<td>variational (low-rank)</td>" in page
+    assert line in run(capsys, "report", folder)[1]
+    before = fingerprint(folder)
+    assert "finished before" in run(capsys, *options, *chosen, "--exact", "--resume")[1]
+    code, _, err = run(capsys, *options, *chosen, "--resume")
+    assert code == 2
+    assert "was run with exact=Auto" in err
+    code, _, err = run(capsys, *options, "--sampler", "variational", "--guide", "full", "--exact", "--resume")
+    assert code == 2
+    assert "was run with guide='low-rank', not guide='full'" in err
+    assert fingerprint(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--guide", "flow"], "guide 'flow' is for the sampler variational, and auto has none"),
+        (["--guide", "full", "--sampler", "laplace"], "and laplace has none"),
+        (["--guide", "wide", "--sampler", "variational"], "'full', 'low-rank', 'flow'"),
+        (["--exact", "--sampler", "nuts"], "variational and laplace are compared with exact draws, not nuts"),
+        (["--exact", "--sampler", "variational", "--warmup", "5"], "warmup = 5 is too few"),
+    ],
+)
+def test_a_guide_or_comparison_of_no_use_is_refused(levels, tmp_path, capsys, options, words):
+    code, _, err = run(
+        capsys, "fit", levels, "--controls", "c", "--outputs", "E0", *options, "--out", tmp_path / "run"
+    )
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_that_cannot_be_looked_at_are_one_line(levels, finished, tmp_path, capsys):
+    long = tmp_path / ("x" * 300)
+    fit = ["fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out"]
+    for command in (
+        [*fit, long],
+        ["predict", finished[0], "--at", "c=1", "--out", long],
+        ["predict", long, "--at", "c=1", "--out", tmp_path / "x.csv"],
+        ["report", finished[0], "--out", long],
+    ):
+        code, _, err = run(capsys, *command)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert "File name too long" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_cannot_be_made_are_refused_before_the_work(finished, tmp_path, capsys, monkeypatch):
+    folder, _ = finished
+    other = shutil.copytree(folder, tmp_path / "other")
+    monkeypatch.setattr(cli, "load", lambda _: pytest.fail("the work had begun"))
+    nowhere, new = tmp_path / "no" / "x.csv", tmp_path / "new.csv"
+    for options, words in (
+        (["--csv", nowhere], "there is no folder"),
+        (["--at", "c=1", "--out", nowhere], "there is no folder"),
+        (["--at", "c=1", "--out", new, "--csv", new], "for --csv and for --out"),
+    ):
+        code, _, err = run(capsys, "compare", folder, other, *options)
+        assert code == 2
+        assert words in err
+    code, _, err = run(capsys, "predict", folder, "--at", "c=1", "--out", nowhere)
+    assert code == 2
+    assert "there is no folder" in err
+    assert not new.exists()
+
+
+def test_too_little_memory_is_one_line_and_leaves_nothing(levels, tmp_path, capsys, monkeypatch):
+    def fails(*arguments, **options):  # noqa: ARG001
+        raise MemoryError
+
+    monkeypatch.setattr(runs, "fit", fails)
+    code, _, err = run(
+        capsys, "fit", levels, "--controls", "c", "--outputs", "E0", *QUICK, "--out", tmp_path / "run"
+    )
+    assert code == 1
+    assert err.splitlines()[-1].startswith("bayes-pmm: out of memory; use a smaller --dim")
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_and_version(capsys):
+    assert run(capsys)[:2] == run(capsys, "--help")[:2]
     assert run(capsys, "--help")[0] == 0
     code, out, _ = run(capsys, "--version")
     assert code == 0

@@ -10,12 +10,13 @@ from crossing import crossing, walked
 from line import Exact, line, predictive
 from scipy.special import softmax
 
-from bayes_pmm import cli
+from bayes_pmm import cli, validation
 from bayes_pmm.compare import Compared, Comparison, _settings, compare
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import fit
 from bayes_pmm.noise import Noise
 from bayes_pmm.priors import Prior
+from bayes_pmm.validation import leave_future_out
 from bayes_pmm.widening import Widening
 
 
@@ -101,6 +102,20 @@ def test_status_is_the_worst_of_those_that_count(lines):
     mixed = found.predict(at, "pseudo_bma")
     assert mixed.status == broken.predict(at).status != "ok"
     assert all(r.startswith("short: ") for r in mixed.reasons)
+
+
+def test_refits_have_the_guide_of_the_fit(lines, monkeypatch):
+    methods = []
+
+    def note(posterior, method, key, **options):
+        methods.append(method)
+        return leave_future_out(posterior, Exact(500), key, **options)
+
+    monkeypatch.setattr(validation, "leave_future_out", note)
+    info = {"sampler": "variational", "guide": "low-rank"}
+    fits = {k: replace(f, draws=replace(f.draws, info=f.draws.info | info)) for k, f in lines.items()}
+    compare(fits, 0, leave_future_out=True)
+    assert [m.guide for m in methods] == ["low-rank", "low-rank"]
 
 
 def test_leave_future_out_weights(lines):

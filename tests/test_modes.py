@@ -7,7 +7,14 @@ import pytest
 import bayes_pmm as bp
 from bayes_pmm import problems
 from bayes_pmm.diagnostics import diagnose
-from bayes_pmm.inference.modes import Mode, chain_weights, find_modes, pseudo_bma_weights, stacking_weights
+from bayes_pmm.inference.modes import (
+    Mode,
+    _leave_one_out,
+    chain_weights,
+    find_modes,
+    pseudo_bma_weights,
+    stacking_weights,
+)
 from bayes_pmm.inference.protocol import Draws
 
 KEY = jax.random.key(0)
@@ -103,3 +110,8 @@ def test_pseudo_bma_weights_are_posterior_odds_for_many_alike_data():
 def test_constant_outputs_are_one_mode(posterior, fitted):
     outputs = np.zeros((4, 10, 3, 1))
     assert len(find_modes(posterior, fitted.draws, outputs, KEY)) == 1
+
+
+def test_a_pareto_k_that_cannot_be_told_is_infinite():
+    """Not the largest float, which stood in the status as 1.8e+308."""
+    assert _leave_one_out(np.random.default_rng(0).normal(size=(10, 3)))[1] == np.inf

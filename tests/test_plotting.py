@@ -1,8 +1,10 @@
 """Pictures: what is drawn where, in any unit and for any number of controls and outputs."""
 
+import io
+
 import numpy as np
 import pytest
-from canned import canned
+from canned import FromPrior, canned
 from matplotlib.collections import PathCollection
 
 import bayes_pmm as bp
@@ -54,6 +56,16 @@ def test_grey_begins_where_the_data_end(one):
     np.testing.assert_allclose(edges, [-0.5, g.min(), g.max(), 1.5])
     inside = plot_bands(one, one.predict(np.linspace(0.4, 0.6, 4)))
     assert "outside the data" not in legend(inside)
+
+
+@pytest.mark.parametrize("name", ["a $b_c^$", "$", "$\\frac$", "λ $\\omega$", "{}%_^"])
+def test_names_need_not_be_what_tex_understands(name):
+    data = bp.Dataset.from_columns({name: np.linspace(0, 1, 12)}, {f"E {name}": np.linspace(0, 1, 12)})
+    fit = bp.fit(bp.Posterior(data, bp.PMM(["E0"], dim=2)), FromPrior(), key=0)
+    bands = fit.predict(np.linspace(-0.5, 1.5, 7))
+    for figure in (plot_bands(fit, bands), plot_residuals(fit), plot_chains(fit)):
+        figure.savefig(io.BytesIO(), format="png")
+    assert plot_bands(fit, bands).axes[0].get_xlabel() == name
 
 
 @pytest.mark.parametrize("unit", [1e-12, 1.0, 1e9])

@@ -524,8 +524,12 @@ def test_levels_beside_lines_do_not_set_the_unit_by_where_zero_is():
     assert unit(["E1-E0", "E2-E0", "E0"], **tiny, E0=np.zeros(6)) == pytest.approx(1e-20 * alone, rel=0.2)
 
 
-def test_numbers_whose_squares_do_not_fit_are_refused():
-    c = np.linspace(0, 1, 6)
-    data = Dataset.from_columns({"c": c}, {"E0": 1e200 * c, "E1": 1e200 * (1 + c)})
-    with pytest.raises(InputError, match="no unit to work in"):
+@pytest.mark.parametrize("unit", [1e200, 1e-200, 1e-300, 1e300])
+@pytest.mark.parametrize("what", ["data", "controls"])
+@pytest.mark.filterwarnings("error")
+def test_numbers_whose_squares_do_not_fit_are_refused(unit, what):
+    c, y = np.linspace(0, 1, 6), np.linspace(0, 0.4, 6) ** 2
+    given = (c, y * unit) if what == "data" else (c * unit, y)
+    data = Dataset.from_columns({"c": given[0]}, {"E0": given[1], "E1": given[1] + given[1].max()})
+    with pytest.raises(InputError, match=f"the {what} have no unit to work in"):
         Posterior(data, PMM(["E0", "E1"], dim=2))

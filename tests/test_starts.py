@@ -81,3 +81,29 @@ def test_paths_begin_at_draws_of_the_prior(centre):
     other = {"seen": "all", "all": "seen"}[centre]
     assert stats.kstest(means[centre], law.cdf).pvalue > 0.01
     assert stats.kstest(means[other], law.cdf).pvalue < 1e-6
+
+
+@pytest.fixture(scope="module")
+def two_resonances():
+    """Two resonances, of which a 2x2 matrix can follow the left one or the right one."""
+    c = np.linspace(-2, 2, 13)
+    strength = sum(1 / (1 + ((c - at) / 0.3) ** 2) for at in (-1, 1))
+    data = bp.Dataset.from_columns({"c": c}, {"strength": strength}, {"strength": 0.1})
+    return bp.Posterior(data, bp.PMM(["|<0|A|1>|^2"], dim=2), noise=bp.Noise(floor=False))
+
+
+@pytest.mark.parametrize("chains", [1, 2, 5, 40])
+def test_basins_that_fit_about_as_well_each_get_a_chain(two_resonances, chains):
+    # With this key the two best starts are in the same basin, so that evidence alone would leave the other out.
+    found = bp.AnnealedStarts().find(two_resonances, jax.random.key(3), chains)
+    best = found.basins[0].log_evidence
+    close = [b for b in found.basins if b.log_evidence > best - start.CLOSE]
+    assert len(close) == 2
+    assert [b.chains >= 1 for b in close] == [chains >= 1, chains >= 2]
+    # None starts in the basin that misses both resonances.
+    assert sum(b.chains for b in close) == sum(b.chains for b in found.basins) == len(found.sites) == chains
+    outputs = jax.jit(two_resonances.outputs)
+    fitted = [np.asarray(outputs(s, np.array([[-1.0], [1.0]])))[:, 0] for s in found.sites]
+    seen = {"left" if left > right else "right" for left, right in fitted}
+    assert len(seen) == min(chains, 2)
+    assert all(max(pair) > 0.8 > 0.6 > min(pair) for pair in fitted)

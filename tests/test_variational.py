@@ -26,6 +26,7 @@ from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
 from bayes_pmm.problems import get
+from bayes_pmm.validation import refit_without
 
 
 class Found:
@@ -161,6 +162,28 @@ def test_comparison_with_exact_draws(linear):
     assert 0.85 < right["against_exact"]["narrowest"] <= right["against_exact"]["widest"] < 1.15
     wrong = Variational(steps=1, starts=starts, exact=exact).run(posterior, jax.random.key(0)).info
     assert wrong["against_exact"]["narrowest"] < 0.7
+
+
+def test_the_exact_sampler_reports_and_keeps_checkpoints_and_refits_do_without_it(linear, tmp_path):
+    posterior, starts = linear
+    asked = []
+
+    class Noting:
+        def run(self, posterior, key, *, progress, checkpoint=None):
+            asked.append(checkpoint)
+            progress("exact", 1, 1)
+            return Laplace(draws=10, chains=2, starts=starts).run(posterior, key)
+
+    stages = []
+    method = Laplace(draws=10, chains=2, starts=starts, exact=Noting())
+    report = lambda *stage: stages.append(stage)  # noqa: E731
+    method.run(posterior, jax.random.key(0), progress=report, checkpoint=tmp_path)
+    assert stages[-1] == ("exact", 1, 1)
+    assert asked == [tmp_path]
+    left = np.zeros(posterior.data.values.shape, bool)
+    left[-1] = True
+    refit_without(posterior, left, method, jax.random.key(0))
+    assert asked == [tmp_path]
 
 
 @pytest.mark.parametrize(("error", "batched"), [(0.3, False), (1e-6, False), (1e-6, True)])

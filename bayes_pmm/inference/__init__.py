@@ -27,14 +27,28 @@ __all__ = [
 SAMPLERS = ("auto", "nuts", "manifold", "variational", "laplace", "smc")
 
 
-def method_by_name(name: str, chains: int = 4, warmup: int | None = None, draws: int = 1000) -> Method:
-    """Method from its name; without ``warmup`` the method's own default.
+def method_by_name(
+    name: str,
+    chains: int = 4,
+    warmup: int | None = None,
+    draws: int = 1000,
+    guide: str | None = None,
+    exact: Method | None = None,
+) -> Method:
+    """Method from its name; without ``warmup`` and ``guide`` the method's own default.
 
     Raises
     ------
     InputError
-        If there is no such method.
+        If there is no such method, or ``guide`` or ``exact`` is given to one that has no use for it.
     """
+    if guide is not None and name != "variational":
+        raise InputError(f"guide '{guide}' is for the sampler variational, and {name} has none; leave it out")
+    if exact is not None and name not in ("variational", "laplace"):
+        raise InputError(
+            f"exact: only the approximations variational and laplace are compared with exact draws, not {name};"
+            " leave it out"
+        )
     if name == "auto":
         return Auto(chains=chains, warmup=warmup, draws=draws)
     warm = {} if warmup is None else {"warmup": warmup}
@@ -43,9 +57,9 @@ def method_by_name(name: str, chains: int = 4, warmup: int | None = None, draws:
     if name == "manifold":
         return Manifold(chains=chains, draws=draws, **warm)
     if name == "variational":
-        return Variational(chains=chains, draws=draws)
+        return Variational(guide or Variational.guide, chains=chains, draws=draws, exact=exact)
     if name == "laplace":
-        return Laplace(chains=chains, draws=draws)
+        return Laplace(chains=chains, draws=draws, exact=exact)
     if name == "smc":
         return TemperedSMC(chains=chains, draws=draws)
     raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")

@@ -8,6 +8,7 @@ p(x, y)/q(x), whose tail says whether q can stand for the posterior.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import BayesPMMError
-from bayes_pmm.inference.protocol import Draws, Method, outputs_of
+from bayes_pmm.inference.protocol import Draws, Method, Progress, outputs_of, silent
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["FlatPosterior", "against_exact", "pareto_k", "weighed_draws"]
@@ -149,7 +150,15 @@ def weighed_draws(
     )
 
 
-def against_exact(posterior: Posterior, draws: Draws, exact: Method, key: jax.Array) -> dict:
+def against_exact(
+    posterior: Posterior,
+    draws: Draws,
+    exact: Method,
+    key: jax.Array,
+    *,
+    progress: Progress = silent,
+    checkpoint: Path | None = None,
+) -> dict:
     """How an approximation differs from an exact sampler's draws, in the outputs at the training controls.
 
     Parameters
@@ -159,6 +168,8 @@ def against_exact(posterior: Posterior, draws: Draws, exact: Method, key: jax.Ar
         Of the approximation.
     exact : Method
     key : PRNG key
+    progress, checkpoint
+        Of the exact sampler's run, which takes far longer than the approximation.
 
     Returns
     -------
@@ -166,7 +177,7 @@ def against_exact(posterior: Posterior, draws: Draws, exact: Method, key: jax.Ar
         ``sampler``; ``shift``, the largest difference of means in the exact standard deviation; ``narrowest`` and
         ``widest``, the extremes over outputs of the ratio of standard deviations, approximate over exact.
     """
-    reference = exact.run(posterior, key)
+    reference = exact.run(posterior, key, progress=progress, checkpoint=checkpoint)
     evaluate = outputs_of(posterior)
 
     def moments(d: Draws):

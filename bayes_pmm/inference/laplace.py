@@ -55,11 +55,12 @@ class Laplace:
         key: jax.Array,
         *,
         progress: Progress = silent,
-        checkpoint: Path | None = None,  # noqa: ARG002
+        checkpoint: Path | None = None,
     ) -> Draws:
         """Find the mode and draw; see :class:`~bayes_pmm.inference.protocol.Method`.
 
-        ``checkpoint`` is ignored: a run is short, and repeating it with its key gives the same draws.
+        ``checkpoint`` is left to ``exact``: the approximation is short, and repeating it with its key gives the same
+        draws.
         ``info`` holds ``pareto_k`` of posterior over normal, ``elbo``, and Laplace's ``log_evidence``, which counts all
         images of the mode under the discrete gauge.
 
@@ -95,7 +96,10 @@ class Laplace:
             "log_evidence": float(lp - log_norm + np.log(len(image_signs(posterior)))),
         }
         if self.exact is not None:
-            info["against_exact"] = against_exact(posterior, drawn, self.exact, stream(key, "exact"))
+            key_exact = stream(key, "exact")
+            info["against_exact"] = against_exact(
+                posterior, drawn, self.exact, key_exact, progress=progress, checkpoint=checkpoint
+            )
         return Draws(drawn.sites, drawn.stats, drawn.info | info)
 
     def _normal_at_mode(self, flat: FlatPosterior) -> tuple[jax.Array, float, jax.Array, float]:

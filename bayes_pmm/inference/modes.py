@@ -165,4 +165,4 @@ def _leave_one_out(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
         return jax.scipy.special.logsumexp(weights + log_likelihood, axis=0), k
 
     density, k = densities(log_likelihood)
-    return np.asarray(density), float(np.max(np.nan_to_num(k, nan=np.inf)))
+    return np.asarray(density), float(np.max(np.where(np.isnan(k), np.inf, k)))

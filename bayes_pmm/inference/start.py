@@ -131,7 +131,8 @@ class AnnealedStarts:
         finite = np.isfinite(evidence)
         if not finite.any():
             raise BayesPMMError(
-                "no starting point reached a finite fit; check the data for outliers, or widen the prior's scales"
+                "no starting point reached a finite fit; check the data for outliers and their errors for sizes of"
+                " another order, or widen the prior's scales"
             )
         order = np.argsort(np.where(finite, -evidence, np.inf))[: finite.sum()]
         groups = _basins(order, fitted, floor, posterior)

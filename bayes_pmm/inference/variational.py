@@ -22,7 +22,7 @@ from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import stream
 
-__all__ = ["Variational"]
+__all__ = ["GUIDES", "Variational"]
 
 CHUNK = 250
 """Steps between progress reports."""
@@ -82,11 +82,12 @@ class Variational:
         key: jax.Array,
         *,
         progress: Progress = silent,
-        checkpoint: Path | None = None,  # noqa: ARG002
+        checkpoint: Path | None = None,
     ) -> Draws:
         """Fit the guide and draw from it; see :class:`~bayes_pmm.inference.protocol.Method`.
 
-        ``checkpoint`` is ignored: a run is short, and repeating it with its key gives the same draws.
+        ``checkpoint`` is left to ``exact``: the approximation is short, and repeating it with its key gives the same
+        draws.
         ``info`` holds ``pareto_k`` of posterior over guide and ``elbo``, the lower bound on the log evidence.
 
         Raises
@@ -133,7 +134,10 @@ class Variational:
             "basins": [vars(b) for b in found.basins],
         }
         if self.exact is not None:
-            info["against_exact"] = against_exact(posterior, drawn, self.exact, stream(key, "exact"))
+            key_exact = stream(key, "exact")
+            info["against_exact"] = against_exact(
+                posterior, drawn, self.exact, key_exact, progress=progress, checkpoint=checkpoint
+            )
         return Draws(drawn.sites, drawn.stats, drawn.info | info)
 
     def _fit(self, flat: FlatPosterior, whiten: jax.Array, key: jax.Array, progress: Progress):
