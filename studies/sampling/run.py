@@ -36,6 +36,7 @@ jax.config.update("jax_enable_x64", True)
 PROBLEMS = ("oscillator", "ising", "random_weak", "almg", "crossings")
 NOISES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
 DIMS = (4, 5, 7, 9)
+SHARED = "two cores, shared with other work"
 METHODS = ("auto", "manifold", "nuts", "textbook", "variational")
 
 
@@ -98,6 +99,7 @@ def cell(problem_name, dim, noise, method, args):
     data = problem.dataset(noise=noise, seed=args.seed)
     at = np.concatenate([problem.train, problem.outside])
     key = {"problem": problem_name, "dim": dim, "noise": noise, "method": method, "seed": args.seed}
+    key["machine"] = args.machine
     began = time.perf_counter()
     about = {}
     if method == "textbook":
@@ -143,8 +145,48 @@ def cell(problem_name, dim, noise, method, args):
 
 
 def table(rows):
-    """Markdown tables of what is there."""
-    cells = {(r["problem"], r["dim"], r["noise"], r["method"]): r for r in rows}
+    """Markdown page of what is there: an overview, then one table for each machine."""
+    print("# Sampling: all cells\n")
+    print(
+        "Printed by `python studies/sampling/run.py --out studies/sampling/results.jsonl --table`; see {doc}`sampling`."
+    )
+    overview(rows)
+    for machine in dict.fromkeys(r.get("machine", SHARED) for r in rows):
+        print(f"\n## {machine[0].upper()}{machine[1:]}\n")
+        # A later row of a cell replaces an earlier one.
+        cells = {
+            (r["problem"], r["dim"], r["noise"], r["method"]): r
+            for r in rows
+            if r.get("machine", SHARED) == machine
+        }
+        one_table(cells)
+        for one, other in (("auto", "textbook"), ("nuts", "manifold")):
+            against(cells, one, other)
+
+
+def overview(rows):
+    """In how many problems `auto` sufficed, by dimension and noise, the last row of each cell."""
+    last = {
+        (r["problem"], r["dim"], r["noise"]): r
+        for r in rows
+        if r["method"] == "auto" and r["problem"] in PROBLEMS
+    }
+    print("\n## Cells in which `auto` has R-hat < 1.01 and min ESS > 400, of those that were run\n")
+    print("| n | " + " | ".join(f"{z:g}" for z in NOISES) + " | all |")
+    print("|" + "---|" * (len(NOISES) + 2))
+    for dim in sorted({n for _, n, _ in last}):
+        found = [[good(r) for (_, n, z), r in last.items() if (n, z) == (dim, noise)] for noise in NOISES]
+        line = [f"{sum(f)} of {len(f)}" if f else "" for f in found]
+        print(f"| {dim} | " + " | ".join(line) + f" | {sum(map(sum, found))} of {sum(map(len, found))} |")
+    print(f"\n{sum(map(good, last.values()))} of {len(last)} in all.")
+
+
+def good(row):
+    return row.get("rhat", math.inf) < 1.01 and row["ess_min"] > 400
+
+
+def one_table(cells):
+    """The table of one machine."""
     print(
         "| problem | n | noise | method | status | R-hat | ESS min (median) of draws | s (with starts) |"
         " ESS/s min (median) | steps | failed | floor |"
@@ -165,12 +207,6 @@ def table(rows):
             f" {r['ess_min'] / r['seconds']:.2g} ({r['ess_median'] / r['seconds']:.2g}) | {opt('steps', '.0f')} |"
             f" {opt('failed_steps', '.2f')} | {floor} |"
         )
-    auto = [r for (p, *_, m), r in cells.items() if m == "auto" and p in PROBLEMS]
-    if auto:
-        good = [r for r in auto if r.get("rhat", math.inf) < 1.01 and r["ess_min"] > 400]
-        print(f"\nauto: R-hat < 1.01 and min ESS > 400 in {len(good)} of {len(auto)} cells.")
-    for one, other in (("auto", "textbook"), ("nuts", "manifold")):
-        against(cells, one, other)
 
 
 def against(cells, one, other):
@@ -190,7 +226,7 @@ def against(cells, one, other):
         )
 
 
-def main():
+def main(arguments=None):
     """Run or print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -203,8 +239,9 @@ def main():
     parser.add_argument("--noises", nargs="+", type=float, default=list(NOISES))
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--machine", default=SHARED, help="goes into the rows; one table each")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for the textbook model")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     warnings.simplefilter("ignore", FutureWarning)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     if args.table:
