@@ -1,9 +1,13 @@
 """Interrupted runs go on from their checkpoints, bit for bit; broken files are recognised."""
 
 import errno
+import json
 import os
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 
 import jax
 import numpy as np
@@ -18,6 +22,7 @@ from bayes_pmm.inference.manifold import Manifold, _chunk
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import silent
 from bayes_pmm.inference.start import Starts
+from bayes_pmm.locks import LOCK
 from bayes_pmm.model import PMM
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.problems import get
@@ -52,10 +57,14 @@ def short_chunks():
         yield
 
 
-@pytest.fixture(scope="module")
-def posterior():
+def oscillator():
     problem = get("oscillator")
     return Posterior(problem.dataset(noise=1e-2, seed=0), PMM(list(problem.outputs.values()), dim=2))
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    return oscillator()
 
 
 @pytest.fixture(scope="module", params=list(METHODS))
@@ -393,3 +402,63 @@ def test_draws_of_nobody_are_refused(tmp_path, damage):
     damage(tmp_path / "run.json")
     with pytest.raises(InputError, match=r"run\.json, which says of which run, is damaged or missing"):
         bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+
+
+def notes(folder, change):
+    """Change what a folder says of its run."""
+    content = json.loads((folder / "run.json").read_text())
+    change(content)
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+def whole(folder):
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["bayes_pmm", "jax", "jaxlib", "numpyro"])
+def test_other_versions_are_refused_and_the_draws_kept(tmp_path, name):
+    bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    notes(tmp_path, lambda n: n["versions"].update({name: "0.0.1"}))
+    before, counting = whole(tmp_path), Saving(20)
+    words = rf"was drawn with {name} 0\.0\.1 \(not {version(name)}\), and .*; install those, or use another folder"
+    with pytest.raises(InputError, match=words) as error:
+        bp.fit(line(), counting, key=0, checkpoint=tmp_path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=rf"other key, drawn with {name} 0\.0\.1 \(not"):
+        bp.fit(line(), counting, key=1, checkpoint=tmp_path)
+    assert not counting.runs
+    assert whole(tmp_path) == before
+
+
+def test_draws_of_unknown_versions_go_on_with_a_warning(tmp_path):
+    first = bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    notes(tmp_path, lambda n: n.pop("versions"))
+    before = whole(tmp_path)
+    with pytest.warns(UserWarning, match="does not say with which versions it was drawn"):
+        again = bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    assert_same(first.draws, again.draws)
+    assert whole(tmp_path) == before
+
+
+def test_a_folder_is_locked_against_other_threads_during_a_fit(tmp_path):
+    begun, end = threading.Event(), threading.Event()
+
+    class Waiting(Saving):
+        def run(self, posterior, key, *, progress=silent, checkpoint=None):
+            begun.set()
+            assert end.wait(60)
+            return super().run(posterior, key, progress=progress, checkpoint=checkpoint)
+
+    counting = Saving(20)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(bp.fit, line(), Waiting(20), key=0, checkpoint=tmp_path / "one")
+        try:
+            assert begun.wait(60)
+            with pytest.raises(InputError, match=r"one: another fit is using it \(in this process\)"):
+                bp.fit(line(), counting, key=0, checkpoint=tmp_path / "one")
+            assert not counting.runs
+            bp.fit(line(), counting, key=0, checkpoint=tmp_path / "two")
+        finally:
+            end.set()
+        first.result()
+    assert not list(tmp_path.rglob(LOCK))
