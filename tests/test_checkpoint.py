@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -462,3 +465,51 @@ def test_a_folder_is_locked_against_other_threads_during_a_fit(tmp_path):
             end.set()
         first.result()
     assert not list(tmp_path.rglob(LOCK))
+
+
+SAMPLING = """
+import os, sys
+from pathlib import Path
+import jax
+jax.config.update("jax_enable_x64", True)
+sys.path.insert(0, sys.argv[1])
+import test_checkpoint as t
+
+t.chains.CHUNK = t.CHUNK
+name, folder = sys.argv[2], Path(sys.argv[3])
+written, real = [], os.fsync
+
+def fsync(descriptor):
+    # In the middle of writing, once each chain has two chunks of kept draws.
+    if min([0, *t.drawn_so_far(folder)][-2:]) >= 25 + 2 * t.CHUNK:
+        os.write(1, b"here\\n")
+        sys.stdin.read()
+    real(descriptor)
+
+os.fsync = fsync
+t.bp.fit(t.oscillator(), t.METHODS[name], key=t.KEY, checkpoint=folder)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no such signal")
+def test_run_killed_while_it_writes_its_draws_goes_on_bit_for_bit(name, method, posterior, tmp_path):
+    command = [sys.executable, "-c", SAMPLING, str(Path(__file__).parent), name, str(tmp_path / "run")]
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen(command, env=dict(os.environ) | cache, **pipes) as process:
+        try:
+            assert process.stdout.readline() == b"here\n"
+            with pytest.raises(InputError, match=rf"another fit is using it \(process {process.pid} on"):
+                bp.fit(posterior, method, key=KEY, checkpoint=tmp_path / "run")
+        finally:
+            process.kill()
+    assert list((tmp_path / "run").glob("*.partial")), "it was not killed while it wrote"
+    assert (tmp_path / "run" / LOCK).exists()
+    before = drawn_so_far(tmp_path / "run")
+    assert method.warmup < min(before) < 60
+    seen = []
+    report = lambda *what: seen.append(what)  # noqa: E731
+    resumed = bp.fit(posterior, method, key=KEY, progress=report, checkpoint=tmp_path / "run")
+    assert_same(resumed.draws, bp.fit(posterior, method, key=KEY).draws)
+    assert next(done for stage, done, _ in seen if stage == "sampling") == sum(before)
+    assert not (tmp_path / "run" / LOCK).exists()
