@@ -19,9 +19,9 @@ from line import Exact, line
 
 import bayes_pmm as bp
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference import chains
+from bayes_pmm.inference import chains, manifold, nuts
 from bayes_pmm.inference.checkpoint import ChainFile, save_arrays
-from bayes_pmm.inference.manifold import Manifold, _chunk
+from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import silent
 from bayes_pmm.inference.start import Starts
@@ -284,15 +284,21 @@ def test_unwritable_folder_is_said(tmp_path):
         ChainFile(tmp_path / "taken", 0).save({"x": np.zeros(1)}, 1, [], 0.0)
 
 
-def test_costly_draws_are_saved_more_often():
-    assert _chunk(data=20, thin=1) == _chunk(data=50, thin=1) == 50
-    assert _chunk(data=20, thin=4) == 12
-    assert _chunk(data=100, thin=1) == 6
-    assert _chunk(data=300, thin=8) == 5
+def test_costly_draws_are_saved_more_often(monkeypatch):
+    monkeypatch.setattr(chains, "CHUNK", 50)
+    of = lambda *draw: chains.chunk_for(manifold._dearest(*draw))  # noqa: E731
+    assert of(20, 90, 1) == of(36, 120, 1) == 50
+    assert 10 < of(20, 90, 10) < of(50, 90, 1) < of(50, 20, 1) == 50
+    assert 1 == of(1000, 20, 1) < of(150, 90, 4) < of(150, 90, 1) < 10
+    of = lambda *draw: chains.chunk_for(nuts._dearest(*draw))  # noqa: E731
+    assert of(10, 9, 10) == of(90, 4, 10) == of(150, 9, 6) == 50
+    assert 2 < of(1000, 4, 10) < of(100, 9, 10) < 50
+    assert of(1000, 9, 12) == 1
 
 
-def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path):
+def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path, monkeypatch):
     thinned = replace(METHODS["manifold"], thin=10, draws=15)
+    monkeypatch.setattr(manifold, "_dearest", lambda data, size, thin: thin * chains.SECONDS / 50)  # noqa: ARG005
     seen = []
     whole = thinned.run(posterior, KEY, progress=lambda *report: seen.append(report))
     assert len([r for r in seen if r[0] == "sampling"]) == 1 + 2 * (
