@@ -1,5 +1,6 @@
 """Fit a posterior: draws, diagnostics, bands, saving and loading."""
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -21,7 +22,7 @@ from bayes_pmm.diagnostics import Diagnosis, diagnose
 from bayes_pmm.doubts import bend, find_doubts, strengths
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, Method, method_by_name
-from bayes_pmm.inference.checkpoint import claim
+from bayes_pmm.inference.checkpoint import claimed
 from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
@@ -284,7 +285,7 @@ def fit(
     progress : callable, optional
         A bar on a terminal if not given.
     checkpoint : path, optional
-        Folder that an interrupted run resumes from, by the same data, model, method and key only.
+        Folder that an interrupted run resumes from, by the same data, model, method, key and versions only.
 
     Returns
     -------
@@ -293,14 +294,15 @@ def fit(
     Raises
     ------
     InputError
-        If the method is unknown, the controls are bad, or ``checkpoint`` has draws of another run.
+        If the method is unknown, the controls are bad, or ``checkpoint`` has draws of another run or of other versions,
+        or another fit is at work in it.
     BayesPMMError
         If no start fits the data.
 
     Warns
     -----
     UserWarning
-        If JAX works in float32.
+        If JAX works in float32, or ``checkpoint`` does not say of which versions its draws are.
     """
     if not jax.config.jax_enable_x64:
         warnings.warn(
@@ -314,13 +316,14 @@ def fit(
     if controls is not None:
         controls = check_controls(posterior, controls)
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))
+    kept = contextlib.nullcontext()
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
-        claim(checkpoint, _fingerprints(posterior, method, key))
+        kept = claimed(checkpoint, _fingerprints(posterior, method, key))
     key_run, key_fit = jax.random.split(key)
     began = time.perf_counter()
-    logger.info("drawing with %r from %r", method, posterior.pmm)
-    with on_terminal(progress) as report:
+    with kept, on_terminal(progress) as report:
+        logger.info("drawing with %r from %r", method, posterior.pmm)
         draws = method.run(posterior, key_run, progress=report, checkpoint=checkpoint)
     outputs = _judged_outputs(posterior, draws, controls)
     if "pareto_k" not in draws.info and outputs.shape[0] > 1 and np.isfinite(outputs).all():

@@ -7,13 +7,10 @@
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,10 +20,11 @@ import numpy as np
 
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect_learning import learn_defect, with_defect
-from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full, not_written
+from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
 from bayes_pmm.fit import Fit, fit
 from bayes_pmm.inference.checkpoint import RUN
 from bayes_pmm.inference.protocol import Method
+from bayes_pmm.locks import LOCK, locked
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import LEVELS, Bands
@@ -34,9 +32,6 @@ from bayes_pmm.report import png_bytes, render_report, summary, write_new
 from bayes_pmm.settings import stream
 
 __all__ = ["check_folder", "digest", "execute", "finished_summary", "read_about", "read_rest"]
-
-LOCK = "run.lock"
-"""File in a run's folder that names the process at work on it."""
 
 
 def digest(data: Dataset, controls: np.ndarray | None) -> str:
@@ -163,7 +158,7 @@ def execute(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _not_made(folder, error) from None
-        with _locked(folder):
+        with locked(folder):
             return _execute(
                 posterior, method, seed, folder, options, controls, rest, exact, defect, levels, about
             )
@@ -227,61 +222,6 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
         raise UnfinishedError(f"{reason}; mend that; the checkpoints are kept") from error
     shutil.rmtree(checkpoint)
     return done, bands
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder.
-
-    The lock of a process that is gone (killed, say) counts for nothing, as far as that can be told.
-    """
-    path = folder / LOCK
-    mine = {"pid": os.getpid(), "host": socket.gethostname()}
-    if path.exists() and _is_stale(path, mine):
-        path.unlink(missing_ok=True)
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(json.dumps(mine))
-    except FileExistsError:
-        owner = _owner(path)
-        who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-        raise InputError(
-            f"{folder}: {who} is at work on this run; wait for it or end it (if there is none, remove {path})"
-        ) from None
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise not_written(path, error) from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _owner(path: Path) -> dict | None:
-    try:
-        owner = json.loads(path.read_text("utf-8"))
-        return {"pid": int(owner["pid"]), "host": str(owner["host"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_stale(path: Path, mine: dict) -> bool:
-    """Whether the process that made a lock is certainly gone."""
-    owner = _owner(path)
-    # Elsewhere than on POSIX, signal 0 is no question.
-    if owner is None or owner["host"] != mine["host"] or os.name != "posix":
-        return False
-    if owner["pid"] == mine["pid"]:
-        return True  # of a container that was started again
-    try:
-        os.kill(owner["pid"], 0)
-        # A killed process that its parent has not yet asked for has a number still.
-        return Path(f"/proc/{owner['pid']}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        return False
 
 
 def _not_made(folder: Path, error: OSError) -> InputError:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "bayes_pmm"
 ROOMS = (
     "errors",
     "settings",
+    "locks",
     "scores",
     "convergence",
     "hermitian",

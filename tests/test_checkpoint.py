@@ -1,9 +1,16 @@
 """Interrupted runs go on from their checkpoints, bit for bit; broken files are recognised."""
 
 import errno
+import json
 import os
+import subprocess
+import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,12 +19,13 @@ from line import Exact, line
 
 import bayes_pmm as bp
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference import chains
+from bayes_pmm.inference import chains, manifold, nuts
 from bayes_pmm.inference.checkpoint import ChainFile, save_arrays
-from bayes_pmm.inference.manifold import Manifold, _chunk
+from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import silent
 from bayes_pmm.inference.start import Starts
+from bayes_pmm.locks import LOCK
 from bayes_pmm.model import PMM
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.problems import get
@@ -52,10 +60,14 @@ def short_chunks():
         yield
 
 
-@pytest.fixture(scope="module")
-def posterior():
+def oscillator():
     problem = get("oscillator")
     return Posterior(problem.dataset(noise=1e-2, seed=0), PMM(list(problem.outputs.values()), dim=2))
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    return oscillator()
 
 
 @pytest.fixture(scope="module", params=list(METHODS))
@@ -271,15 +283,21 @@ def test_unwritable_folder_is_said(tmp_path):
         ChainFile(tmp_path / "taken", 0).save({"x": np.zeros(1)}, 1, [], 0.0)
 
 
-def test_costly_draws_are_saved_more_often():
-    assert _chunk(data=20, thin=1) == _chunk(data=50, thin=1) == 50
-    assert _chunk(data=20, thin=4) == 12
-    assert _chunk(data=100, thin=1) == 6
-    assert _chunk(data=300, thin=8) == 5
+def test_costly_draws_are_saved_more_often(monkeypatch):
+    monkeypatch.setattr(chains, "CHUNK", 50)
+    of = lambda *draw: chains.chunk_for(manifold._dearest(*draw))  # noqa: E731
+    assert of(20, 90, 1) == of(36, 120, 1) == 50
+    assert 10 < of(20, 90, 10) < of(50, 90, 1) < of(50, 20, 1) == 50
+    assert 1 == of(1000, 20, 1) < of(150, 90, 4) < of(150, 90, 1) < 10
+    of = lambda *draw: chains.chunk_for(nuts._dearest(*draw))  # noqa: E731
+    assert of(10, 9, 10) == of(90, 4, 10) == of(150, 9, 6) == 50
+    assert 2 < of(1000, 4, 10) < of(100, 9, 10) < 50
+    assert of(1000, 9, 12) == 1
 
 
-def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path):
+def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path, monkeypatch):
     thinned = replace(METHODS["manifold"], thin=10, draws=15)
+    monkeypatch.setattr(manifold, "_dearest", lambda data, size, thin: thin * chains.SECONDS / 50)  # noqa: ARG005
     seen = []
     whole = thinned.run(posterior, KEY, progress=lambda *report: seen.append(report))
     assert len([r for r in seen if r[0] == "sampling"]) == 1 + 2 * (
@@ -392,3 +410,111 @@ def test_draws_of_nobody_are_refused(tmp_path, damage):
     damage(tmp_path / "run.json")
     with pytest.raises(InputError, match=r"run\.json, which says of which run, is damaged or missing"):
         bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+
+
+def notes(folder, change):
+    """Change what a folder says of its run."""
+    content = json.loads((folder / "run.json").read_text())
+    change(content)
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+def whole(folder):
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["bayes_pmm", "jax", "jaxlib", "numpyro"])
+def test_other_versions_are_refused_and_the_draws_kept(tmp_path, name):
+    bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    notes(tmp_path, lambda n: n["versions"].update({name: "0.0.1"}))
+    before, counting = whole(tmp_path), Saving(20)
+    words = rf"was drawn with {name} 0\.0\.1 \(not {version(name)}\), and .*; install those, or use another folder"
+    with pytest.raises(InputError, match=words) as error:
+        bp.fit(line(), counting, key=0, checkpoint=tmp_path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=rf"other key, drawn with {name} 0\.0\.1 \(not"):
+        bp.fit(line(), counting, key=1, checkpoint=tmp_path)
+    assert not counting.runs
+    assert whole(tmp_path) == before
+
+
+def test_draws_of_unknown_versions_go_on_with_a_warning(tmp_path):
+    first = bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    notes(tmp_path, lambda n: n.pop("versions"))
+    before = whole(tmp_path)
+    with pytest.warns(UserWarning, match="does not say with which versions it was drawn"):
+        again = bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    assert_same(first.draws, again.draws)
+    assert whole(tmp_path) == before
+
+
+def test_a_folder_is_locked_against_other_threads_during_a_fit(tmp_path):
+    begun, end = threading.Event(), threading.Event()
+
+    class Waiting(Saving):
+        def run(self, posterior, key, *, progress=silent, checkpoint=None):
+            begun.set()
+            assert end.wait(60)
+            return super().run(posterior, key, progress=progress, checkpoint=checkpoint)
+
+    counting = Saving(20)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(bp.fit, line(), Waiting(20), key=0, checkpoint=tmp_path / "one")
+        try:
+            assert begun.wait(60)
+            with pytest.raises(InputError, match=r"one: another fit is using it \(in this process\)"):
+                bp.fit(line(), counting, key=0, checkpoint=tmp_path / "one")
+            assert not counting.runs
+            bp.fit(line(), counting, key=0, checkpoint=tmp_path / "two")
+        finally:
+            end.set()
+        first.result()
+    assert not list(tmp_path.rglob(LOCK))
+
+
+SAMPLING = """
+import os, sys
+from pathlib import Path
+import jax
+jax.config.update("jax_enable_x64", True)
+sys.path.insert(0, sys.argv[1])
+import test_checkpoint as t
+
+t.chains.CHUNK = t.CHUNK
+name, folder = sys.argv[2], Path(sys.argv[3])
+written, real = [], os.fsync
+
+def fsync(descriptor):
+    # In the middle of writing, once each chain has two chunks of kept draws.
+    if min([0, *t.drawn_so_far(folder)][-2:]) >= 25 + 2 * t.CHUNK:
+        os.write(1, b"here\\n")
+        sys.stdin.read()
+    real(descriptor)
+
+os.fsync = fsync
+t.bp.fit(t.oscillator(), t.METHODS[name], key=t.KEY, checkpoint=folder)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no such signal")
+def test_run_killed_while_it_writes_its_draws_goes_on_bit_for_bit(name, method, posterior, tmp_path):
+    command = [sys.executable, "-c", SAMPLING, str(Path(__file__).parent), name, str(tmp_path / "run")]
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen(command, env=dict(os.environ) | cache, **pipes) as process:
+        try:
+            assert process.stdout.readline() == b"here\n"
+            with pytest.raises(InputError, match=rf"another fit is using it \(process {process.pid} on"):
+                bp.fit(posterior, method, key=KEY, checkpoint=tmp_path / "run")
+        finally:
+            process.kill()
+    assert list((tmp_path / "run").glob("*.partial")), "it was not killed while it wrote"
+    assert (tmp_path / "run" / LOCK).exists()
+    before = drawn_so_far(tmp_path / "run")
+    assert method.warmup < min(before) < 60
+    seen = []
+    report = lambda *what: seen.append(what)  # noqa: E731
+    resumed = bp.fit(posterior, method, key=KEY, progress=report, checkpoint=tmp_path / "run")
+    assert_same(resumed.draws, bp.fit(posterior, method, key=KEY).draws)
+    assert next(done for stage, done, _ in seen if stage == "sampling") == sum(before)
+    assert not (tmp_path / "run" / LOCK).exists()

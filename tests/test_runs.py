@@ -3,12 +3,10 @@
 import errno
 import json
 import os
-import socket
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -17,8 +15,9 @@ from line import Exact, line
 from bayes_pmm import runs
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
 from bayes_pmm.fit import load
-from bayes_pmm.inference.checkpoint import save_arrays
+from bayes_pmm.inference.checkpoint import RUN, save_arrays
 from bayes_pmm.inference.protocol import silent
+from bayes_pmm.locks import LOCK, locked
 from bayes_pmm.predict import Bands
 
 OPTIONS = {"data": "none"}
@@ -66,6 +65,15 @@ class TestAFailedRun:
         assert {p.name for p in (tmp_path / "run").iterdir()} == {"options.json", "checkpoint"}
         assert (tmp_path / "run" / "checkpoint" / "chain_0.npz").exists()
 
+    def test_with_other_versions_is_left_as_it_is(self, tmp_path):
+        fails(tmp_path, drawn=True)
+        notes = tmp_path / "checkpoint" / RUN
+        notes.write_text(notes.read_text().replace(jax.__version__, "0.0.1"))
+        before = content(tmp_path)
+        with pytest.raises(InputError, match=r"was drawn with jax 0\.0\.1"):
+            execute(tmp_path, Failing(drawn=True))
+        assert content(tmp_path) == before
+
     def test_leaves_the_users_files(self, tmp_path):
         folder = tmp_path / "run"
         fails(folder, KeyboardInterrupt)
@@ -87,64 +95,34 @@ class TestAFailedRun:
         assert content(tmp_path / "run") == {"notes.txt": b"mine"}
 
 
-def lock(folder, pid, host=None):
-    folder.mkdir(exist_ok=True)
-    text = json.dumps({"pid": pid, "host": socket.gethostname() if host is None else host})
-    (folder / runs.LOCK).write_text(text)
-
-
 class TestTheLock:
-    def test_names_the_process_while_it_runs_and_is_gone_afterwards(self, tmp_path):
+    def test_is_there_while_it_runs_and_gone_afterwards(self, tmp_path):
         seen = []
 
         class Looking(Failing):
             def run(self, posterior, key, *, progress=silent, checkpoint=None):  # noqa: ARG002
-                seen.append(json.loads((checkpoint.parent / runs.LOCK).read_text()))
+                seen.extend(
+                    json.loads((f / LOCK).read_text())["pid"] for f in (checkpoint.parent, checkpoint)
+                )
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             execute(tmp_path / "run", Looking())
-        assert seen == [{"pid": os.getpid(), "host": socket.gethostname()}]
-        assert not (tmp_path / "run" / runs.LOCK).exists()
+        assert seen == [os.getpid()] * 2
+        assert not list((tmp_path / "run").rglob(LOCK))
 
-    @pytest.mark.parametrize("host", [None, "elsewhere"])
-    def test_of_another_process_is_respected(self, tmp_path, host):
-        lock(tmp_path / "run", os.getppid(), host)
-        before = content(tmp_path / "run")
-        with pytest.raises(InputError, match=f"process {os.getppid()} on .* is at work on this run") as error:
-            execute(tmp_path / "run")
-        assert "\n" not in str(error.value)
-        assert content(tmp_path / "run") == before
-
-    def test_that_cannot_be_read_is_respected(self, tmp_path):
-        (tmp_path / runs.LOCK).write_text("")
-        with pytest.raises(InputError, match=r"another process is at work .* remove .*run\.lock"):
-            execute(tmp_path)
-
-    @pytest.mark.skipif(os.name != "posix", reason="whether a process is gone can be told on POSIX only")
-    @pytest.mark.parametrize("reaped", [True, False])
-    def test_of_a_killed_process_is_taken_over(self, tmp_path, reaped):
-        if not (reaped or Path("/proc").is_dir()):
-            pytest.skip("whether a process is dead but not reaped can be told from /proc only")
-        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-        lock(tmp_path, process.pid)
-        with pytest.raises(InputError, match=f"process {process.pid} on"):
-            execute(tmp_path, Failing())
-        process.kill()
-        if reaped:
-            process.wait()
-        else:
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        fails(tmp_path)
-        assert not (tmp_path / runs.LOCK).exists()
-        process.wait()
-
-    def test_of_ones_own_number_is_left_from_before(self, tmp_path):
-        lock(tmp_path, os.getpid())
-        fails(tmp_path)
+    @pytest.mark.parametrize("where", ["", "checkpoint"])
+    def test_of_another_is_respected(self, tmp_path, where):
+        fails(tmp_path, drawn=True)
+        with locked(tmp_path / where):
+            before = content(tmp_path)
+            with pytest.raises(InputError, match="another fit is using it"):
+                execute(tmp_path)
+            assert content(tmp_path) == before
+        fails(tmp_path, drawn=True)
 
     def test_left_alone_in_a_folder_does_not_hinder_a_resumed_run(self, tmp_path):
-        lock(tmp_path, os.getpid())
+        (tmp_path / LOCK).write_text("")
         assert runs.check_folder(tmp_path, OPTIONS, resume=True) is False
 
 

@@ -23,10 +23,14 @@ from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays,
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.inference.threads import workers
 
-__all__ = ["CHUNK", "Segment", "batches", "collect", "run_chains"]
+__all__ = ["CHUNK", "Segment", "batches", "chunk_for", "collect", "run_chains"]
 
 CHUNK = 50
 """Draws between checkpoints and progress reports, at most."""
+
+SECONDS = 8.0
+"""Time between checkpoints that costly draws are to take at most, on one core of its own: much less than a minute, as
+many a core is slower or has other work."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,18 @@ class Segment:
     discard : int
         Draws at its beginning that leave no record.
     chunk : int
-        Draws between checkpoints, where fewer than ``CHUNK`` are to be lost. It must follow from the settings alone:
-        what a method computes anew at the beginning of a chunk has other digits elsewhere.
+        Draws between checkpoints, where fewer than ``CHUNK`` are to be lost. It must follow from the data and settings
+        alone, not from a clock: what a method computes anew at the beginning of a chunk has other digits elsewhere.
     """
 
     draws: int
     discard: int = 0
     chunk: int = CHUNK
+
+
+def chunk_for(seconds: float) -> int:
+    """Draws between checkpoints where the dearest ones take so many seconds, by an estimate that is no clock's."""
+    return int(np.clip(SECONDS / seconds, 1, CHUNK))
 
 
 def batches(wanted: bool | None) -> bool:

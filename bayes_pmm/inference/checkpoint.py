@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import jax
 import numpy as np
 
 from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.locks import locked
 
-__all__ = ["RUN", "ChainFile", "check_shapes", "claim", "has_draws", "load_arrays", "save_arrays"]
+__all__ = ["RUN", "ChainFile", "check_shapes", "claimed", "has_draws", "load_arrays", "save_arrays"]
 
 RUN = "run.json"
-"""File in a checkpoint folder that says whose it is."""
+"""File in a checkpoint folder that says of which run and of which versions its draws are."""
 
 
 class ChainFile:
@@ -59,43 +62,82 @@ def has_draws(folder: Path) -> bool:
     return any(Path(folder).rglob("chain_*.npz"))
 
 
-def claim(folder: Path, about: dict[str, str]) -> None:
-    """Make sure that a folder's checkpoints are of one run: say so on the first use, and compare later.
+@contextlib.contextmanager
+def claimed(folder: Path, about: dict[str, str]) -> Iterator[None]:
+    """Keep a folder to one run, and to one fit at a time: it says on the first use of which, and compares later.
 
     Parameters
     ----------
     folder : Path
     about : dict
-        Fingerprints of everything that the draws depend on, by what they are of.
+        Fingerprints of everything that the draws depend on, by what they are of; the versions are added here.
 
     Raises
     ------
     InputError
-        If it has draws of another run, or of a run that it does not name.
+        If it has draws of another run, of other versions, or of a run that it does not name, or if another fit is at
+        work in it.
     BayesPMMError
         If the disk is full or the folder cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        If it does not say of which versions its draws are.
     """
     path = folder / RUN
-    if has_draws(folder):
-        try:
-            before = dict(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            raise InputError(
-                f"{folder}: has checkpoints, but {RUN}, which says of which run, is damaged or missing (older versions"
-                " wrote none); use another folder"
-            ) from None
-        if other := [name for name, value in about.items() if before.get(name) != value]:
-            raise InputError(
-                f"{folder}: has the checkpoints of a run with other {', '.join(other)}; give the same, or use another"
-                " folder"
-            )
-        return
-    # What another run left before it drew anything is of no use to anybody.
-    partial = path.with_suffix(".partial")
     with _reported(path):
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(about, indent=1), "utf-8")
-        os.replace(partial, path)
+    with locked(folder):
+        if has_draws(folder):
+            _compare(path, about)
+        else:
+            # What another run left before it drew anything is of no use to anybody.
+            partial = path.with_suffix(".partial")
+            with _reported(path):
+                partial.write_text(json.dumps(about | {"versions": _versions()}, indent=1), "utf-8")
+                os.replace(partial, path)
+        yield
+
+
+def _versions() -> dict[str, str]:
+    """Versions that the digits of a run depend on: a run goes on bit for bit with the same only."""
+    return {name: version(name) for name in ("bayes_pmm", "jax", "jaxlib", "numpyro")}
+
+
+def _compare(path: Path, about: dict[str, str]) -> None:
+    """Make sure that the run of a folder that has draws is this one."""
+    folder = path.parent
+    try:
+        before = dict(json.loads(path.read_text("utf-8")))
+        noted = dict(before.get("versions", {}))
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"{folder}: has checkpoints, but {RUN}, which says of which run, is damaged or missing (older versions"
+            " wrote none); use another folder"
+        ) from None
+    apart = [
+        f"{name} {noted[name]} (not {now})"
+        for name, now in _versions().items()
+        if noted.get(name, now) != now
+    ]
+    if other := [name for name, value in about.items() if before.get(name) != value]:
+        also = f", drawn with {', '.join(apart)}" if apart else ""
+        raise InputError(
+            f"{folder}: has the checkpoints of a run with other {', '.join(other)}{also}; give the same, or use another"
+            " folder"
+        )
+    if apart:
+        raise InputError(
+            f"{folder}: was drawn with {', '.join(apart)}, and a run goes on bit for bit with the same versions only;"
+            " install those, or use another folder"
+        )
+    if not noted:
+        warnings.warn(
+            f"{folder}: does not say with which versions it was drawn, as older ones of bayes_pmm did not; it goes on"
+            " bit for bit only if they were those of now",
+            stacklevel=2,
+        )
 
 
 def save_arrays(path: Path, tree: Any, more: dict | None = None, before: Path | None = None) -> None:
