@@ -1,11 +1,21 @@
 """How many compiled programs may run side by side in threads of one process."""
 
+import math
 import os
+import re
 
 __all__ = ["workers"]
 
 SPLIT = '"outer_dimension_partitions":["'
 """How XLA marks an operation on large arrays whose parts it gives to its own threads."""
+
+LAPACK = re.compile(r"= \(?\w+\[([\d,]+)\].* custom_call_target=\"lapack_")
+"""A call of LAPACK in a program's text, with the shape of its result. jaxlib gives the matrices of a large batch to the
+same threads and waits for them (0.10.2; later ones may not)."""
+
+LARGE = 25_000
+"""Batch n³ from which on a batch may be split: eigh was split between 27 000 and 44 000 for n = 4 to 14, QR, Cholesky
+and LU at more."""
 
 
 def workers(jobs: int, *programs) -> int:
@@ -14,7 +24,7 @@ def workers(jobs: int, *programs) -> int:
     As many as there are cores, but half of them where a program splits large arrays: it waits for XLA's threads, of
     which there are as many as cores, while it occupies one of them. If as many programs as cores do so, they can wait
     for each other for ever (``studies/sampling/hang.py``: with JAX 0.10.2 two loops over 80 000 numbers each on two
-    cores hang in half of the runs).
+    cores hang in half of the runs). So can batches of eigenproblems: fits of 100 rows of 9 × 9 matrices stood still.
 
     Parameters
     ----------
@@ -23,6 +33,15 @@ def workers(jobs: int, *programs) -> int:
     """
     # Not every system says which of its cores this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if any(SPLIT in (program.as_text() or "") for program in programs):
+    if any(_splits(program.as_text() or "") for program in programs):
         cores //= 2
     return max(1, min(jobs, cores))
+
+
+def _splits(text: str) -> bool:
+    """Whether a program gives parts of its work to XLA's threads and waits for them."""
+    if SPLIT in text:
+        return True
+    shapes = ([int(d) for d in dims.split(",")] for dims in LAPACK.findall(text))
+    batches = ((math.prod(shape[:-2]), shape[-2:]) for shape in shapes if len(shape) > 2)
+    return any(batch > 1 and batch * math.prod(n) * min(n) > LARGE for batch, n in batches)
