@@ -126,6 +126,33 @@ def test_manifold_where_nuts_does_not_suffice_at_large_noise(posterior, canned, 
     assert METHOD.run(posterior, KEY).info["sampler"] == "manifold"
 
 
+def test_manifold_where_the_pilot_of_nuts_needs_many_steps(posterior, monkeypatch):
+    monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
+    monkeypatch.setattr(auto, "PILOT_STEPS", 1)
+    info = dataclasses.replace(METHOD, warmup=120).run(posterior, KEY).info
+    assert info["sampler"] == "manifold"
+    assert "steps for a draw, more than it is worth" in info["choice"]
+    assert "came to" not in info["choice"]
+
+
+def test_nuts_after_all_where_the_manifold_sampler_does_not_suffice_either(posterior, canned, monkeypatch):
+    monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
+    after = NUTS.run
+
+    def run(self, posterior, key, **options):
+        if self.pilot is not None:
+            auto._few_steps({"n_steps": np.full((2, 100), 1000)})
+        return after(self, posterior, key, **options)
+
+    monkeypatch.setattr(NUTS, "run", run)
+    canned["manifold"] = gives_up
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert info["choice"].startswith("nuts: noise about 0.001")
+    assert "NUTS needs 1000 steps" in info["choice"]
+    assert "no way" in info["choice"]
+
+
 @pytest.mark.usefixtures("canned")
 def test_nuts_for_many_data(posterior, monkeypatch):
     monkeypatch.setattr(auto, "MANY_DATA", 3)

@@ -190,6 +190,18 @@ def test_batched_run_resumes_and_has_the_law_of_single_chains(method, posterior,
     np.testing.assert_allclose(whole.stats["n_steps"][:, :5], apart.stats["n_steps"][:, :5])
 
 
+def test_a_pilot_sees_the_first_draws_and_changes_none(posterior, tmp_path, monkeypatch):
+    monkeypatch.setattr(nuts, "PILOT", CHUNK)
+    seen = []
+    piloted = replace(METHODS["nuts"], pilot=lambda stats: seen.append(stats["n_steps"].copy()))
+    whole = METHODS["nuts"].run(posterior, KEY)
+    assert_same(piloted.run(posterior, KEY), whole)
+    interrupt(piloted, posterior, tmp_path, 5)
+    assert_same(piloted.run(posterior, KEY, checkpoint=tmp_path), whole)
+    assert [x.shape for x in seen] == [(2, CHUNK)] * len(seen)
+    assert len({x.tobytes() for x in seen}) == 1
+
+
 DAMAGES = [truncate, empty, flip, without_state, pickled]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from bayes_pmm.convergence import DIVERGENT_SHARE, judged, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold
-from bayes_pmm.inference.nuts import NUTS
+from bayes_pmm.inference.nuts import NUTS, PILOT
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
@@ -27,6 +27,10 @@ MANY_DATA = 150
 
 PILOT_FAILED, PILOT_ACCEPTED = 0.5, 0.3
 """Share of failed steps above which, and acceptance below which, the warm-up is in trouble."""
+
+PILOT_STEPS = 600
+"""Steps a draw in NUTS's pilot above which the manifold sampler is cheaper: 160 to 380 where NUTS was, and 930 to 1023
+where it was not (docs/studies/sampling.md, "Which sampler")."""
 
 GOAL_RHAT, GOAL_ESS, GOAL_DRAWS = 1.01, 400.0, 4000
 """R-hat and ESS that so many draws should reach; fewer draws are held to as much less."""
@@ -49,7 +53,8 @@ MEMORY = 64
 class Auto:
     """NUTS at noises of :data:`LARGE_NOISE` and above, the manifold sampler below; ``info["choice"]`` says why.
 
-    The first windows of the manifold sampler's warm-up are its pilot. Where draws do not suffice (R-hat and ESS of
+    The first windows of the manifold sampler's warm-up are its pilot, and the first of NUTS's where that comes first:
+    where it needs very many steps, the manifold sampler takes its place. Where draws do not suffice (R-hat and ESS of
     the outputs at the training controls and as far again from their centre, or divergent transitions), NUTS is followed
     by the manifold sampler, and that goes on from where the chains are, with ``longer`` transitions for each draw.
     Where that does not help either and the noise is not small, NUTS is tried if it was not.
@@ -136,7 +141,7 @@ class Auto:
         noise = _noise(posterior, found)
         large = noise >= LARGE_NOISE
         if large:
-            first = dataclasses.replace(nuts, warmup=warm(500))
+            first = dataclasses.replace(nuts, warmup=warm(500), pilot=_few_steps)
             yield "nuts", first, f"noise about {noise:.1g} of the spread, where NUTS is cheaper"
             if attempts[-1].reached(total):
                 return
@@ -151,8 +156,9 @@ class Auto:
             yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {self.longer} times as long"
             if attempts[-1].reached(total):
                 return
-        if not large and (attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE)):
-            yield "nuts", nuts, attempts[-1].trouble
+        tried = large and attempts[0].draws is not None
+        if not tried and (attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE)):
+            yield "nuts_after", nuts, attempts[-1].trouble
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +188,7 @@ class _Attempt:
     @property
     def trouble(self) -> str:
         if self.draws is None:
-            return f"that gave up: {self.error}"
+            return str(self.error)
         diverged = "" if self.divergent <= DIVERGENT_SHARE else f", with {self.divergent:.1%} divergent"
         return f"{self.draws.info['sampler']} came to R-hat {self.rhat:.3f} and ESS {self.ess:.0f}{diverged}"
 
@@ -214,6 +220,13 @@ def _unfit_for_manifold(posterior: Posterior) -> str | None:
     if posterior.matrix_prior.prior.gauge == "none":
         return "without the gauge fixed the manifold has flat directions"
     return None
+
+
+def _few_steps(stats: dict[str, np.ndarray]) -> None:
+    """End NUTS's run where its draws need so many steps that the manifold sampler is cheaper."""
+    steps = stats["n_steps"][:, PILOT // 2 :].mean()
+    if not steps <= PILOT_STEPS:
+        raise BayesPMMError(f"NUTS needs {steps:.0f} steps for a draw, more than it is worth")
 
 
 def _pilot(stats: dict[str, np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """NUTS: NumPyro's kernel, one thread a chain or all in a batch, in chunks that can be saved and taken up again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,11 @@ COST = 1e-7
 within a factor of 2 for 10 and 100 rows and n = 4 to 14."""
 
 
+PILOT = 100
+"""Draws of the warm-up that the pilot sees: the step size is adapted by then, and the metric still that of the model's
+own coordinates, so their number of steps tells how stiff the posterior is."""
+
+
 @dataclass(frozen=True)
 class NUTS:
     """No-U-turn sampler with a dense mass matrix.
@@ -40,6 +46,9 @@ class NUTS:
         draw takes as long as the longest of the chains' trees.
     starts : AnnealedStarts
         How the chains' starting points are found.
+    pilot : callable, optional
+        Called with the statistics (chain, draw) of the first ``PILOT`` draws of the warm-up; what it raises ends the
+        run.
     """
 
     chains: int = 4
@@ -50,6 +59,7 @@ class NUTS:
     dense_mass: bool = True
     batched: bool | None = None
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    pilot: Callable[[dict[str, np.ndarray]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         at_least(self, chains=1, warmup=1, draws=4)
@@ -114,12 +124,24 @@ class NUTS:
 
         states = [initial(z, k) for z, k in zip(start, jax.random.split(key, self.chains), strict=True)]
         dearest = _dearest(posterior.data.n_rows, posterior.pmm.dim, self.max_tree_depth)
+        first = PILOT if self.pilot is not None and self.warmup > PILOT else 0
+        chunk_draws = chunk_for(dearest)
+        segments = [
+            *([Segment(first, chunk=chunk_draws)] if first else []),
+            Segment(self.warmup + self.draws - first, discard=self.warmup - first, chunk=chunk_draws),
+        ]
+
+        def meet(k, shared, records):  # noqa: ARG001
+            self.pilot(records[1])
+            return shared
+
         records, seconds = run_chains(
-            [Segment(self.warmup + self.draws, discard=self.warmup, chunk=chunk_for(dearest))],
+            segments,
             states,
             (),
             chunk,
             arrays,
+            meet=meet,
             batched=batches(self.batched),
             progress=progress,
             checkpoint=checkpoint,

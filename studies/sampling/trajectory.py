@@ -1,0 +1,89 @@
+"""What could a rule for the trajectory length gain at most? Several fixed lengths on the same posteriors.
+
+    python studies/sampling/trajectory.py --out trajectory.jsonl
+    python studies/sampling/trajectory.py --out trajectory.jsonl --table
+
+A rule such as ChEES, or a U-turn criterion in the mean, ends near the best fixed length of each posterior, so the
+best of these is about the best that it can do. Efficiency is the least ESS of the outputs for each 1000 steps, which
+no other work on the machine disturbs; draws are as many as the default has. Resumable.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import bayes_pmm as bp
+from bayes_pmm.convergence import rhat_and_ess
+from bayes_pmm.inference import Manifold
+from bayes_pmm.predict import outputs_at
+from bayes_pmm.problems import get
+
+jax.config.update("jax_enable_x64", True)
+
+CELLS = (("oscillator", 1e-2), ("almg", 1e-4), ("random_weak", 1e-4), ("ising", 1e-6))
+LENGTHS = (2.5, 5.0, 8.0, 12.0)
+DEFAULT = 5.0
+
+
+def cell(name, noise, length, draws):
+    problem = get(name)
+    posterior = bp.Posterior(
+        problem.dataset(noise=noise, seed=0), bp.PMM(list(problem.outputs.values()), dim=4)
+    )
+    drawn = Manifold(draws=draws, trajectory=length).run(posterior, jax.random.key(0))
+    outputs = outputs_at(posterior, drawn, np.concatenate([problem.train, problem.outside]))
+    rhat, ess = rhat_and_ess(outputs)
+    return {
+        "problem": name,
+        "noise": noise,
+        "length": length,
+        "rhat": float(np.nanmax(rhat)),
+        "ess": float(np.nanmin(ess)),
+        "steps": float(drawn.stats["n_steps"].mean()) * drawn.stats["n_steps"].size,
+        "failed": float(drawn.stats["failed_steps"].mean()),
+    }
+
+
+def table(rows):
+    """Markdown: least ESS per 1000 steps, and the best length over the default."""
+    print("| problem | noise | " + " | ".join(f"{x:g}" for x in LENGTHS) + " | best over default |")
+    print("|" + "---|" * (len(LENGTHS) + 3))
+    gains = []
+    for name, noise in CELLS:
+        found = {r["length"]: r for r in rows if (r["problem"], r["noise"]) == (name, noise)}
+        if len(found) < len(LENGTHS):
+            continue
+        worth = {x: 1000 * found[x]["ess"] / found[x]["steps"] for x in LENGTHS}
+        gains.append(max(worth.values()) / worth[DEFAULT])
+        shown = " | ".join(f"{worth[x]:.3g} ({found[x]['ess']:.0f})" for x in LENGTHS)
+        print(f"| {name} | {noise:g} | {shown} | {gains[-1]:.2f} |")
+    print(f"\nGeometric mean of the last column: {np.exp(np.mean(np.log(gains))):.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    if args.table:
+        table(rows)
+        return
+    have = {(r["problem"], r["noise"], r["length"]) for r in rows}
+    for name, noise in CELLS:
+        for length in LENGTHS:
+            if (name, noise, length) not in have:
+                row = cell(name, noise, length, args.draws)
+                with args.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
