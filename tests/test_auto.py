@@ -1,6 +1,7 @@
 """Auto says what it picked and why, and falls back when a sampler reports trouble."""
 
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -135,12 +136,15 @@ def test_manifold_where_the_pilot_of_nuts_needs_many_steps(posterior, monkeypatc
     assert "came to" not in info["choice"]
 
 
-def test_nuts_after_all_where_the_manifold_sampler_does_not_suffice_either(posterior, canned, monkeypatch):
+def test_nuts_after_all_where_the_manifold_sampler_does_not_suffice_either(
+    posterior, chosen, canned, monkeypatch
+):
     monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
     after = NUTS.run
 
     def run(self, posterior, key, **options):
         if self.pilot is not None:
+            time.sleep(0.2)
             auto._few_steps({"n_steps": np.full((2, 100), 1000)})
         return after(self, posterior, key, **options)
 
@@ -150,6 +154,8 @@ def test_nuts_after_all_where_the_manifold_sampler_does_not_suffice_either(poste
     assert info["sampler"] == "nuts"
     assert info["choice"].startswith("nuts: noise about 0.001")
     assert "NUTS needs 1000 steps" in info["choice"]
+    # What the pilot took counts.
+    assert info["seconds"] >= chosen.draws.info["seconds"] + 0.2
     assert "no way" in info["choice"]
 
 

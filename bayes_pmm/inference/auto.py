@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,10 +101,12 @@ class Auto:
         progress("starts", 1, 1)
         attempts: list[_Attempt] = []
         choice: list[str] = []
+        lost = 0.0
         for (name, method, reason), k in zip(self._plan(posterior, found, attempts), keys, strict=False):
             logger.info("auto: %s, because %s", name, reason)
             choice.append(reason)
             folder = None if checkpoint is None else checkpoint / name
+            began = time.perf_counter()
             try:
                 draws = method.run(posterior, k, progress=progress, checkpoint=folder)
             except BayesPMMError as error:
@@ -111,6 +114,7 @@ class Auto:
                 if isinstance(error, InputError) or isinstance(error.__cause__, OSError):
                     raise
                 attempts.append(_Attempt(error=error))
+                lost += time.perf_counter() - began
             else:
                 attempts.append(_Attempt(draws, *_convergence(posterior, draws)))
         drawn = [a for a in attempts if a.draws is not None]
@@ -121,7 +125,7 @@ class Auto:
         last = {a.draws.info["sampler"]: a for a in drawn}
         total = self.chains * self.draws
         best = min(last.values(), key=lambda a: (not a.reached(total), a.rhat)).draws
-        seconds = sum(a.draws.info["seconds"] for a in drawn)
+        seconds = lost + sum(a.draws.info["seconds"] for a in drawn)
         text = f"{best.info['sampler']}: {'; '.join(choice)}"
         if not attempts[-1].reached(total):
             text += f"; {attempts[-1].trouble}"
