@@ -213,12 +213,20 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     arrays = jax.tree.map(jnp.asarray, posterior.arrays)
     if jax.default_backend() != "cpu":
         return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, path, arrays)
-    # One start after the other, so that none waits for the slowest of a batch.
-    portion = jax.jit(lambda keys, path, arrays: jax.lax.map(lambda k: one(k, path, arrays), keys))
+    # One start after the other, so that none waits for the slowest of a batch. The keys go in as plain numbers, which
+    # NumPy cuts: each operation of JAX on them would be compiled for itself.
+    kind = jax.random.key_impl(keys)
+    numbers = np.asarray(jax.random.key_data(keys))
+    portion = jax.jit(
+        lambda numbers, path, arrays: jax.lax.map(
+            lambda k: one(k, path, arrays), jax.random.wrap_key_data(numbers, impl=kind)
+        )
+    )
     # Portions of one length, filled up with starts that are thrown away, share one compiled function.
     count = -(-len(keys) // PORTION)
     length = -(-len(keys) // count)
-    filled = jnp.concatenate([keys, keys[: count * length - len(keys)]]).reshape(count, length)
+    filled = np.concatenate([numbers, numbers[: count * length - len(keys)]])
+    filled = filled.reshape(count, length, *numbers.shape[1:])
     compiled = portion.lower(filled[0], path, arrays).compile()
     run = lambda k: jax.tree.map(np.asarray, compiled(k, path, arrays))  # noqa: E731
     with threadpool_limits(1), ThreadPoolExecutor(workers(count, compiled)) as pool:
