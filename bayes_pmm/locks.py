@@ -28,8 +28,9 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 def locked(folder: Path) -> Iterator[None]:
     """Keep others out of a folder that exists: other processes, and other threads of this one.
 
-    The system lets go of the lock when the process ends, however it ends: a file that a killed process has left counts
-    for nothing. Only where a file system knows no locks does the file itself count.
+    The system lets go of the lock when the process ends, however it ends (and those that it forked meanwhile, which
+    have the open file too): a file that a killed process has left counts for nothing. Only where a file system knows
+    no locks does the file itself count.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
     BayesPMMError
         If the disk is full.
     """
-    path, file = folder / LOCK, None
+    path, file, taker = folder / LOCK, None, os.getpid()
     try:
         try:
             file = _taken(path)
@@ -59,7 +60,8 @@ def locked(folder: Path) -> Iterator[None]:
                 os.close(file)  # what is open cannot be removed there
             # While it is locked: later it may be another's.
             with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+                if os.getpid() == taker:  # a forked child has no right to it
+                    path.unlink(missing_ok=True)
             if fcntl is not None:
                 os.close(file)
 

@@ -186,7 +186,8 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
         raise _not_made(folder, error) from None
     began = time.perf_counter()
     try:
-        done = fit(posterior, method, key=seed, controls=controls, checkpoint=checkpoint)
+        with _memory_errors():
+            done = fit(posterior, method, key=seed, controls=controls, checkpoint=checkpoint)
     except (BayesPMMError, MemoryError):
         if new and {path.name for path in checkpoint.iterdir()} <= {RUN}:
             # Nothing was drawn: leave no empty run behind, and all that is not ours.
@@ -222,6 +223,17 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
         raise UnfinishedError(f"{reason}; mend that; the checkpoints are kept") from error
     shutil.rmtree(checkpoint)
     return done, bands
+
+
+@contextlib.contextmanager
+def _memory_errors():
+    """What JAX raises where memory is short, as Python's own error."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def _not_made(folder: Path, error: OSError) -> InputError:

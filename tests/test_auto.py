@@ -156,6 +156,11 @@ def test_nuts_after_all_where_the_manifold_sampler_does_not_suffice_either(
     assert "NUTS needs 1000 steps" in info["choice"]
     # What the pilot took counts.
     assert info["seconds"] >= chosen.draws.info["seconds"] + 0.2
+    # The longest plan: NUTS gives way, both runs of the manifold sampler are in trouble, NUTS after all.
+    canned["manifold"] = canned["longer"] = stuck(1.0)
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert info["choice"].count("manifold came to") == 2
     assert "no way" in info["choice"]
 
 

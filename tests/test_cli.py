@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import jax
 import pytest
 from canned import FromPrior
 
@@ -565,9 +566,13 @@ def test_files_that_cannot_be_made_are_refused_before_the_work(finished, tmp_pat
     assert not new.exists()
 
 
-def test_too_little_memory_is_one_line_and_leaves_nothing(levels, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")],
+)
+def test_too_little_memory_is_one_line_and_leaves_nothing(error, levels, tmp_path, capsys, monkeypatch):
     def fails(*arguments, **options):  # noqa: ARG001
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(runs, "fit", fails)
     code, _, err = run(

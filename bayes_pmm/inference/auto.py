@@ -30,7 +30,7 @@ PILOT_FAILED, PILOT_ACCEPTED = 0.5, 0.3
 """Share of failed steps above which, and acceptance below which, the warm-up is in trouble."""
 
 PILOT_STEPS = 600
-"""Steps a draw in NUTS's pilot above which the manifold sampler is cheaper: 160 to 380 where NUTS was, and 930 to 1023
+"""Steps a draw in NUTS's pilot above which the manifold sampler is cheaper: 160 to 350 where NUTS was, and 930 to 1023
 where it was not (docs/studies/sampling.md, "Which sampler")."""
 
 GOAL_RHAT, GOAL_ESS, GOAL_DRAWS = 1.01, 400.0, 4000
@@ -45,6 +45,9 @@ LARGE_NOISE = 0.03
 NUTS_NOISE = 3e-4
 """Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
 where it is slow, and 1e-4."""
+
+MOST_ATTEMPTS = 4
+"""Attempts of a plan at most: NUTS that gives way, the manifold sampler, that again and longer, and NUTS after all."""
 
 MEMORY = 64
 """Draws of the first run that a longer one takes its first metric from."""
@@ -95,7 +98,7 @@ class Auto:
 
         ``info`` has ``choice``, the reasons in words, and ``sampler``, the one whose draws these are.
         """
-        key_start, *keys = jax.random.split(key, 4)
+        key_start, *keys = jax.random.split(key, 1 + MOST_ATTEMPTS)
         progress("starts", 0, 1)
         found = self.starts.find(posterior, key_start, self.chains)
         progress("starts", 1, 1)
