@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import h5py
-import numpy as np
 import jax
+import numpy as np
 import pytest
 from canned import FromPrior
 
