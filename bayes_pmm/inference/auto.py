@@ -58,7 +58,8 @@ class Auto:
     """NUTS at noises of :data:`LARGE_NOISE` and above, the manifold sampler below; ``info["choice"]`` says why.
 
     The first windows of the manifold sampler's warm-up are its pilot, and the first of NUTS's where that comes first:
-    where it needs very many steps, the manifold sampler takes its place. Where draws do not suffice (R-hat and ESS of
+    where it needs very many steps, the manifold sampler takes its place (a warm-up of at most 100 draws has no pilot).
+    Where draws do not suffice (R-hat and ESS of
     the outputs at the training controls and as far again from their centre, or divergent transitions), NUTS is followed
     by the manifold sampler, and that goes on from where the chains are, with ``longer`` transitions for each draw.
     Where that does not help either and the noise is not small, NUTS is tried if it was not.
