@@ -65,7 +65,7 @@ class _Simulated:
         if self.given is not None:
             key, key_truth = jax.random.split(key)
             sites, weights = self.given
-            flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
+            flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
             total = len(next(iter(flat.values())))
             p = jnp.repeat(jnp.asarray(weights), total // len(weights))
             i = jax.random.choice(key_truth, total, p=p / p.sum())
