@@ -1,4 +1,4 @@
-"""The pages of the studies of sampling and devices are what their scripts print."""
+"""The page of the study of sampling is what its script prints."""
 
 import sys
 from pathlib import Path
