@@ -16,7 +16,7 @@ from bayes_pmm.basis import parse_basis
 from bayes_pmm.compare import WEIGHTS
 from bayes_pmm.compare import compare as compare_fits
 from bayes_pmm.conditions import parse_number
-from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError
+from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
 from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
 from bayes_pmm.hermitian import FIELDS
@@ -87,6 +87,8 @@ def _run(arguments: list[str] | None) -> int:
     except OSError as error:
         # Of a path that cannot even be looked at: too long a name, a folder that is not ours to read.
         where = "" if error.filename is None else f"{error.filename}: "
+        if disk_is_full(error):
+            return _complain(f"{where}the disk is full; make room and try again", 1)
         return _complain(f"{where}{error.strerror or error}; give another path", 2)
     except MemoryError:
         return _complain("out of memory; use a smaller --dim, fewer --draws or fewer controls of --at", 1)
@@ -222,7 +224,13 @@ def demo(out: Path | None, seed: int) -> int:
     type=int,
     help="Warm-up draws per chain; by default 500 for the manifold sampler, 1000 for NUTS.",
 )
-@click.option("--draws", default=1000, show_default=True, help="Per chain, after the warm-up.")
+@click.option(
+    "--draws",
+    type=click.IntRange(max=1_000_000),
+    default=1000,
+    show_default=True,
+    help="Per chain, after the warm-up.",
+)
 @click.option(
     "--at", help="Prediction controls: g=0:3:61, a CSV file, or 'rest' for the rows that --where left out."
 )

@@ -71,6 +71,11 @@ class Posterior:
             )
         pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
         object.__setattr__(self, "pmm", pmm)
+        terms, rows = pmm.basis.n_terms(self.data.n_controls), self.data.n_rows
+        if terms > max(rows, 1 + self.data.n_controls):
+            raise InputError(
+                f"basis {pmm.basis}: {terms} terms, more than the {rows} rows of data; use a lower degree"
+            )
         if not self.noise.floor:
             bare = [n for n, e in zip(self.data.output_names, self.data.rms_errors, strict=True) if e == 0]
             if bare:

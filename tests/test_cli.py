@@ -369,6 +369,10 @@ BAD = {
     "basis": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "spline"], "basis"),
     "inverse at zero": (
         "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "inverse:1"], "finite"),
+    "more terms than rows": (
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "poly:99"], "100 terms"),
+    "endless draws": (
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--draws", "1000000000000"], "--draws"),
     "sampler": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--sampler", "gibbs"], "gibbs"),
     "too few draws": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--draws", "0"], "draws"),
     "unknown option": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--bogus"], "--bogus"),

@@ -101,8 +101,9 @@ def claimed(folder: Path, about: dict[str, str]) -> Iterator[None]:
 
 
 def _versions() -> dict[str, str]:
-    """Versions that the digits of a run depend on: a run goes on bit for bit with the same only."""
-    return {name: version(name) for name in ("bayes_pmm", "jax", "jaxlib", "numpyro")}
+    """Versions and kind of device that the digits of a run depend on: it goes on bit for bit with the same only."""
+    versions = {name: version(name) for name in ("bayes_pmm", "jax", "jaxlib", "numpyro")}
+    return versions | {"device": jax.default_backend()}
 
 
 def _compare(path: Path, about: dict[str, str]) -> None:
@@ -129,8 +130,8 @@ def _compare(path: Path, about: dict[str, str]) -> None:
         )
     if apart:
         raise InputError(
-            f"{folder}: was drawn with {', '.join(apart)}, and a run goes on bit for bit with the same versions only;"
-            " install those, or use another folder"
+            f"{folder}: was drawn with {', '.join(apart)}, and a run goes on bit for bit with the same versions and"
+            " kind of device only; go back to those, or use another folder"
         )
     if not noted:
         warnings.warn(
