@@ -61,6 +61,8 @@ MEMORY = 64
 class Auto:
     """NUTS at noises of :data:`LARGE_NOISE` and above, the manifold sampler below; ``info["choice"]`` says why.
 
+    Below :data:`SMALL_NOISE` its trajectories are longer (:data:`LONG`) than its default.
+
     The first windows of the manifold sampler's warm-up are its pilot, and the first of NUTS's where that comes first:
     where it needs very many steps, the manifold sampler takes its place (a warm-up of at most 100 draws has no pilot).
     Where draws do not suffice (R-hat and ESS of
