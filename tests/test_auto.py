@@ -135,13 +135,28 @@ def test_manifold_where_nuts_does_not_suffice_at_large_noise(posterior, canned, 
     assert METHOD.run(posterior, KEY).info["sampler"] == "manifold"
 
 
-def test_manifold_where_the_pilot_of_nuts_needs_many_steps(posterior, monkeypatch):
+def test_manifold_where_the_pilot_of_nuts_needs_many_steps(posterior, monkeypatch, tmp_path):
     monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
     monkeypatch.setattr(auto, "PILOT_STEPS", 1)
-    info = dataclasses.replace(METHOD, warmup=120).run(posterior, KEY).info
-    assert info["sampler"] == "manifold"
-    assert "steps for a draw, more than it is worth" in info["choice"]
-    assert "came to" not in info["choice"]
+    method = dataclasses.replace(METHOD, warmup=120)
+    draws = method.run(posterior, KEY)
+    assert draws.info["sampler"] == "manifold"
+    assert "steps for a draw, more than it is worth" in draws.info["choice"]
+    assert "came to" not in draws.info["choice"]
+
+    # Interrupted after the pilot: NUTS gives way again, from its checkpoint and for the same reason.
+    def interrupt(self, posterior, key, **_):  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifold, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            method.run(posterior, KEY, checkpoint=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nuts"]
+    resumed = method.run(posterior, KEY, checkpoint=tmp_path)
+    assert resumed.info["choice"] == draws.info["choice"]
+    for name, values in draws.sites.items():
+        np.testing.assert_array_equal(resumed.sites[name], values)
 
 
 def test_nuts_after_all_where_the_manifold_sampler_does_not_suffice_either(
