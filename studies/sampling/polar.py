@@ -33,7 +33,7 @@ from bayes_pmm.problems import get
 
 jax.config.update("jax_enable_x64", True)
 
-CELLS = (("oscillator", 1e-1), ("ising", 1e-1), ("random_weak", 1e-1), ("oscillator", 1e-2))
+CELLS = (("oscillator", 1e-1), ("ising", 1e-1), ("random_weak", 1e-1))
 DIM = 4
 NEW = ("coupling_radius2", "coupling_raw", "coupling_rest")
 
