@@ -241,6 +241,21 @@ def test_fewer_draws_are_held_to_less():
     assert "2.0% divergent" in auto._Attempt(some(0.02), 1.0, 1000).trouble
 
 
+@pytest.mark.parametrize(
+    ("rhat", "ess", "total", "times"),
+    [
+        (1.005, 390, 4000, 2),  # nearly enough
+        (1.005, 250, 4000, 3),
+        (1.005, 1, 4000, 600),
+        (1.02, 900, 4000, 3),
+        (1.04, 30, 400, 2),  # a tenth of the draws is held to a tenth
+        (np.inf, 0.0, 4000, 10**6),
+    ],
+)
+def test_a_longer_run_is_as_long_as_it_must_be(rhat, ess, total, times):
+    assert auto._Attempt(Draws({}, {}, {}), rhat, ess).lacking(total) == times
+
+
 def test_going_on_starts_where_the_chains_are(posterior, chosen):
     starts = auto._going_on(STORED, chosen.draws)
     for chain, sites in enumerate(starts.sites):
@@ -250,7 +265,7 @@ def test_going_on_starts_where_the_chains_are(posterior, chosen):
     # The whole of it on a real run: twice the goal is out of reach, so that it goes on.
     method = dataclasses.replace(METHOD, longer=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auto, "GOAL_RHAT", 1.0)
+        patch.setattr(auto, "GOAL_RHAT", 1.0 + 1e-9)
         draws = method.run(posterior, KEY)
     assert "went on 2 times as long" in draws.info["choice"]
     assert draws.sites["anchor"].shape == (2, 100)

@@ -53,6 +53,9 @@ where it is slow, and 1e-4."""
 MOST_ATTEMPTS = 4
 """Attempts of a plan at most: NUTS that gives way, the manifold sampler, that again and longer, and NUTS after all."""
 
+MARGIN = 1.5
+"""How many times the ESS that is wanted a longer run aims at, as the estimate that it starts from is a rough one."""
+
 MEMORY = 64
 """Draws of the first run that a longer one takes its first metric from."""
 
@@ -67,7 +70,8 @@ class Auto:
     where it needs very many steps, the manifold sampler takes its place (a warm-up of at most 100 draws has no pilot).
     Where draws do not suffice (R-hat and ESS of
     the outputs at the training controls and as far again from their centre, or divergent transitions), NUTS is followed
-    by the manifold sampler, and that goes on from where the chains are, with ``longer`` transitions for each draw.
+    by the manifold sampler, and that goes on from where the chains are, with as many transitions for each draw as its
+    first run lets expect to suffice, ``longer`` at most.
     Where that does not help either and the noise is not small, NUTS is tried if it was not.
 
     Parameters
@@ -77,7 +81,7 @@ class Auto:
         Warm-up draws of each chain; by default 500, and 1000 for NUTS where the manifold sampler is no choice or was in
         trouble.
     longer : int
-        Transitions for each draw of the second run; 1 for no second run.
+        Transitions for each draw of the second run at most; 1 for no second run.
     starts : AnnealedStarts
         Found once, for every attempt.
     """
@@ -168,8 +172,9 @@ class Auto:
             return
         if attempts[-1].draws is not None and self.longer > 1:
             rest = _Found(_going_on(found, attempts[-1].draws))
-            method = dataclasses.replace(manifold, thin=self.longer, starts=rest, pilot=None)
-            yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {self.longer} times as long"
+            times = min(attempts[-1].lacking(total), self.longer)
+            method = dataclasses.replace(manifold, thin=times, starts=rest, pilot=None)
+            yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {times} times as long"
             if attempts[-1].reached(total):
                 return
         tried = large and attempts[0].draws is not None
@@ -191,6 +196,12 @@ class _Attempt:
         share = min(total / GOAL_DRAWS, 1.0)
         converged = self.rhat <= 1 + (GOAL_RHAT - 1) / share and self.ess >= GOAL_ESS * share
         return converged and self.divergent <= DIVERGENT_SHARE
+
+    def lacking(self, total: int) -> int:
+        """How many times as many draws should suffice, at least 2: ESS grows like them, R-hat − 1 falls like them."""
+        share = min(total / GOAL_DRAWS, 1.0)
+        lack = max(GOAL_ESS * share / max(self.ess, 1.0), (self.rhat - 1) * share / (GOAL_RHAT - 1))
+        return int(np.ceil(np.clip(MARGIN * lack, 2, 1e6)))
 
     @property
     def divergent(self) -> float:
