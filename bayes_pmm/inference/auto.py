@@ -43,7 +43,7 @@ LARGE_NOISE = 0.03
 """Noise, by :func:`_noise`, from which on NUTS comes first (docs/studies/sampling.md, "Which sampler")."""
 
 SMALL_NOISE, LONG = 1e-5, 5.0
-"""Noise below which trajectories are so long: the ways round corners of the manifold then decide, and where 3 is better
+"""Noise below which trajectories are so long: the ways round corners of the manifold then decide, and where less is better
 above, it may be worse there (docs/studies/sampling.md, "Trajectory length")."""
 
 NUTS_NOISE = 3e-4
