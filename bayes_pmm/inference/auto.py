@@ -43,8 +43,8 @@ LARGE_NOISE = 0.03
 """Noise, by :func:`_noise`, from which on NUTS comes first (docs/studies/sampling.md, "Which sampler")."""
 
 SMALL_NOISE, LONG = 1e-5, 5.0
-"""Noise below which trajectories are so long: the ways round corners of the manifold then decide, and where less is better
-above, it may be worse there (docs/studies/sampling.md, "Trajectory length")."""
+"""Noise below which trajectories are so long: there the ways round corners of the manifold decide, and what is better
+above may be worse (docs/studies/sampling.md, "Trajectory length")."""
 
 NUTS_NOISE = 3e-4
 """Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
