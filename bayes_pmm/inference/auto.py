@@ -42,10 +42,6 @@ TROUBLE_RHAT, TROUBLE_ESS = 1.05, 100.0
 LARGE_NOISE = 0.03
 """Noise, by :func:`_noise`, from which on NUTS comes first (docs/studies/sampling.md, "Which sampler")."""
 
-SMALL_NOISE, LONG = 1e-5, 5.0
-"""Noise below which trajectories are so long: there the ways round corners of the manifold decide, and what is better
-above may be worse (docs/studies/sampling.md, "Trajectory length")."""
-
 NUTS_NOISE = 3e-4
 """Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
 where it is slow, and 1e-4."""
@@ -63,8 +59,6 @@ MEMORY = 64
 @dataclass(frozen=True)
 class Auto:
     """NUTS at noises of :data:`LARGE_NOISE` and above, the manifold sampler below; ``info["choice"]`` says why.
-
-    Below :data:`SMALL_NOISE` its trajectories are longer (:data:`LONG`) than its default.
 
     The first windows of the manifold sampler's warm-up are its pilot, and the first of NUTS's where that comes first:
     where it needs very many steps, the manifold sampler takes its place (a warm-up of at most 100 draws has no pilot).
@@ -164,8 +158,6 @@ class Auto:
             if attempts[-1].reached(total):
                 return
         manifold = Manifold(self.chains, warm(500), self.draws, starts=_Found(found), pilot=_pilot)
-        if noise < SMALL_NOISE:
-            manifold = dataclasses.replace(manifold, trajectory=LONG)
         reason = f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
         yield "manifold", manifold, attempts[-1].trouble if large else reason
         if attempts[-1].reached(total):

@@ -45,8 +45,8 @@ class Manifold:
     target_accept : float
         What the step size is adapted to: mean acceptance less the share of failed steps.
     trajectory : float
-        Length of a trajectory in units of the posterior's own width, somewhat beyond where it turns back; the number
-        of steps follows from it.
+        Length of a trajectory in units of the posterior's own width; the number of steps follows from it. What other
+        lengths cost is in docs/studies/sampling.md, "Trajectory length".
     thin : int
         Transitions for each kept draw, in sampling only.
     batched : bool, optional
@@ -62,7 +62,7 @@ class Manifold:
     warmup: int = 500
     draws: int = 1000
     target_accept: float = 0.8
-    trajectory: float = 4.0
+    trajectory: float = 5.0
     thin: int = 1
     batched: bool | None = None
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
