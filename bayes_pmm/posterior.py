@@ -10,6 +10,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
+from bayes_pmm.basis import Custom
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM
@@ -71,11 +72,12 @@ class Posterior:
             )
         pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
         object.__setattr__(self, "pmm", pmm)
-        terms, rows = pmm.basis.n_terms(self.data.n_controls), self.data.n_rows
-        if terms > max(rows, 1 + self.data.n_controls):
-            raise InputError(
-                f"basis {pmm.basis}: {terms} terms, more than the {rows} rows of data; use a lower degree"
-            )
+        if not isinstance(pmm.basis, Custom):  # whose terms are the user's own affair
+            terms, rows = pmm.basis.n_terms(self.data.n_controls), self.data.n_rows
+            if terms > max(rows, 1 + self.data.n_controls):
+                raise InputError(
+                    f"basis {pmm.basis}: {terms} terms, more than the {rows} rows of data; use a lower degree"
+                )
         if not self.noise.floor:
             bare = [n for n, e in zip(self.data.output_names, self.data.rms_errors, strict=True) if e == 0]
             if bare:
