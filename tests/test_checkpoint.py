@@ -102,7 +102,11 @@ def interrupt(method, posterior, folder, reports):
 def drawn_so_far(folder):
     counts = []
     for path in sorted(folder.glob("chain_?.npz")):
-        with np.load(path) as file:
+        try:
+            file = np.load(path)
+        except FileNotFoundError:  # another thread is between the two renames of a save
+            file = np.load(path.with_suffix(".before.npz"))
+        with file:
             counts.append(int(file["at"]))
     return counts
 
