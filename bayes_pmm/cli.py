@@ -439,9 +439,22 @@ def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:
         if equals:
             expressions.append(parse_output(expression))
         else:
+            if (meant := _output_named(name)) not in (None, Level(level)):
+                raise InputError(
+                    f"--outputs: column '{name}' alone would be level E{level}; write {name}={meant}, or"
+                    f" {name}=E{level} if you mean that"
+                )
             expressions.append(Level(level))
             level += 1
     return names, expressions
+
+
+def _output_named(name: str) -> Output | None:
+    """What a column's name says as an expression, or None."""
+    try:
+        return parse_output(name)
+    except InputError:
+        return None
 
 
 def _split(text: str, option: str) -> list[str]:

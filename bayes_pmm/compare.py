@@ -299,6 +299,7 @@ def compare(
     Yao, Vehtari, Simpson, Gelman, Using stacking to average Bayesian predictive distributions, Bayesian Analysis 13,
     917 (2018).
     """
+    fits = [fits] if isinstance(fits, Fit) else fits
     named = dict(fits) if isinstance(fits, Mapping) else _names(list(fits))
     _check_data(named)
     key = as_key(key)

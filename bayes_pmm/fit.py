@@ -232,7 +232,8 @@ class Fit:
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
         most_bent = float(np.max(bend(self.posterior, self.training_outputs, self.weights)))
-        if (slope := self.posterior.widening.slope(most_bent)) > 0:
+        spectral = any(o.kind in ("level", "difference") for o in self.posterior.pmm.outputs)
+        if spectral and (slope := self.posterior.widening.slope(most_bent)) > 0:
             lines.append(
                 f"bands outside the data stretched by 1 + {slope:.2g} √(distance in ranges of the data)"
             )
@@ -313,6 +314,10 @@ def fit(
     posterior, key = as_posterior(posterior), as_key(key)
     if isinstance(method, str):
         method = method_by_name(method)
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise InputError(
+            f"method = {method!r} is no method; give a name such as 'auto' or settings such as bp.NUTS(draws=2000)"
+        )
     if controls is not None:
         controls = check_controls(posterior, controls)
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))

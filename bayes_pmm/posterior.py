@@ -65,6 +65,12 @@ class Posterior:
             raise InputError(
                 f"Posterior({given}): a posterior takes a data set and then a model; write Posterior(data, PMM([...]))"
             )
+        for name, kind in (("prior", Prior), ("noise", Noise), ("widening", Widening)):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(
+                    f"{name} = {getattr(self, name)!r} is no {kind.__name__}; give for example bp.{kind.__name__}()"
+                    + (", or bp.Widening(0) for none" if name == "widening" else "")
+                )
         if len(self.pmm.outputs) != self.data.n_outputs:
             raise InputError(
                 f"the model has {len(self.pmm.outputs)} outputs and the data {self.data.n_outputs} columns"

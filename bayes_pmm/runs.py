@@ -240,12 +240,17 @@ def _not_made(folder: Path, error: OSError) -> InputError:
     return InputError(f"{folder}: cannot be made ({error.strerror}); choose another place")
 
 
+def _home(path: Path) -> Path:
+    """The folder of a run that is given by it or by its file of draws."""
+    return Path(path).parent if Path(path).is_file() else Path(path)
+
+
 def read_about(folder: Path) -> dict[str, str]:
     """What a run is of, in words: file, condition, when it was begun, seed; empty where its folder does not say."""
-    return (_stored(Path(folder) / "options.json") or {}).get("about", {})
+    return (_stored(_home(folder) / "options.json") or {}).get("about", {})
 
 
 def read_rest(folder: Path) -> np.ndarray | None:
     """Controls of the rows that ``--where`` left out of a run, or None."""
-    rest = (_stored(Path(folder) / "options.json") or {}).get("rest")
+    rest = (_stored(_home(folder) / "options.json") or {}).get("rest")
     return None if rest is None else np.asarray(rest, float)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 from zlib import crc32
 
@@ -71,5 +71,5 @@ def as_whole(name: str, value: Any) -> int:
 
 
 def in_range(*numbers: float, zero: bool = False) -> bool:
-    """Whether all numbers are finite and positive, or with ``zero`` not negative; NaN is neither."""
-    return all(math.isfinite(x) and (x > 0 or (zero and x == 0)) for x in numbers)
+    """Whether all are numbers, finite and positive, or with ``zero`` not negative; NaN is neither."""
+    return all(isinstance(x, Real) and math.isfinite(x) and (x > 0 or (zero and x == 0)) for x in numbers)

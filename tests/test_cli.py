@@ -352,6 +352,8 @@ BAD = {
     "n too small": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=E3", "--dim", "3"], "dim"),
     "expression": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=E1+E0"], "does not parse"),
     "amplitude": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0=<0|A|1>"], "phase"),
+    "column named like another level": (
+        "c,E0,E2\n0,1,3\n1,2,4\n2,4,5\n", ["--controls", "c", "--outputs", "E0,E2"], "write E2=E2, or E2=E1 if"),
     "column twice": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0,E0=E1"], "twice"),
     "output twice": (
         "c,T,U\n0,1,1\n1,2,2\n2,4,4\n", ["--controls", "c", "--outputs", "T=E0,U=E0"], "output E0 is given twice"),

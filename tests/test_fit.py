@@ -333,7 +333,7 @@ def test_spread_out_fit_is_quiet_off_the_terminal(two_level, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         bp.fit(
-            fit.posterior, bp.NUTS(chains=1, warmup=5, draws=4, starts=bp.AnnealedStarts(candidates=4)), key=0
+            fit.posterior, bp.NUTS(chains=1, warmup=5, draws=8, starts=bp.AnnealedStarts(candidates=4)), key=0
         )
     assert capfd.readouterr() == ("", "")
 

@@ -415,6 +415,13 @@ def test_exchanged_or_other_arguments_say_the_order(second):
             Posterior(data, second)
 
 
+@pytest.mark.parametrize("wrong", [{"noise": 0.1}, {"widening": 0}, {"prior": None}])
+def test_parts_of_another_kind_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=rf"{name} = .* is no {name.capitalize()}; give for example bp\."):
+        Posterior(dataset(outputs=("E0",)), PMM(["E0"], dim=2), **wrong)
+
+
 def test_user_basis_without_constant():
     """A basis without a constant: energies are not centred, M(c) = c M_0."""
     data = dataset(1, outputs=("E0", "E1"))

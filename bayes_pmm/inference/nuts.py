@@ -10,10 +10,12 @@ import numpy as np
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
+from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, batches, chunk_for, collect, run_chains
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import in_range
 
 __all__ = ["NUTS"]
 
@@ -62,7 +64,9 @@ class NUTS:
     pilot: Callable[[dict[str, np.ndarray]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        at_least(self, chains=1, warmup=1, draws=4)
+        at_least(self, chains=1, warmup=1, draws=4, max_tree_depth=1)
+        if not (in_range(self.target_accept) and self.target_accept < 1):
+            raise InputError(f"target_accept = {self.target_accept!r} must lie between 0 and 1")
 
     def run(
         self,
