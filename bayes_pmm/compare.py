@@ -279,7 +279,8 @@ def compare(
     leave_future_out : bool
         Refit each model without its outermost rows, at every end of every control.
     method : Method or str, optional
-        For these refits; each fit's own sampler with as many chains and draws if not given.
+        For these refits; each fit's own sampler with as many chains and draws if not given, and `auto` where that chose
+        it. Further settings, such as ``target_accept``, are the default's.
     refit : Method or str, optional
         For LOO of the data whose importance weights cannot be trusted; they are only reported if not given.
     share : float
@@ -310,7 +311,7 @@ def compare(
         future = None
         if leave_future_out:
             own = method or method_by_name(
-                fit.draws.info["sampler"],
+                "auto" if "choice" in fit.draws.info else fit.draws.info["sampler"],
                 fit.draws.info["chains"],
                 fit.draws.info.get("warmup") or None,
                 fit.draws.info["draws"],

@@ -5,10 +5,13 @@ import warnings
 import numpy as np
 import xarray as xr
 
-__all__ = ["DIVERGENT_SHARE", "import_arviz", "judged", "rhat_and_ess"]
+__all__ = ["DIVERGENT_SHARE", "FEWEST", "import_arviz", "judged", "rhat_and_ess"]
 
 DIVERGENT_SHARE = 0.01
 """Divergent transitions that are tolerated, as a share of all."""
+
+FEWEST = 4
+"""Draws of a chain that R-hat and ESS need; ArviZ says so in the log and gives NaN for fewer."""
 
 NEGLIGIBLE = 1e-6
 """A floor below this share of the spread is nothing in any band."""
@@ -26,7 +29,8 @@ def import_arviz():
 def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rank-normalised split R-hat, and the smaller of bulk and tail ESS, of draws (chain, draw, ...): two (...).
 
-    A quantity that never moves has R-hat NaN and ESS NaN. The two halves of a single chain count as two.
+    A quantity that never moves has R-hat NaN and ESS NaN, and so has any of fewer than ``FEWEST`` draws. The two halves
+    of a single chain count as two.
     """
     az = import_arviz()
     shape = draws.shape[2:]
@@ -34,6 +38,8 @@ def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(values) == 1:
         half = values.shape[1] // 2
         values = values[0, : 2 * half].reshape(2, half, -1)
+    if values.shape[1] < FEWEST:
+        return np.full(shape, np.nan), np.full(shape, np.nan)
     flat = xr.Dataset({"x": (("chain", "draw", "k"), values)})
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat = az.rhat(flat)["x"].values

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_pmm.convergence import DIVERGENT_SHARE, judged, rhat_and_ess
+from bayes_pmm.convergence import DIVERGENT_SHARE, FEWEST, judged, rhat_and_ess
 from bayes_pmm.inference.modes import weights_of
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
@@ -107,7 +107,12 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         # Chains that stay where they are would stay there longer.
         cure = "" if len(modes) > 1 else "; fit again with more draws"
         if np.isnan(max_rhat):
-            failed.append("no output moved in any chain: nothing was sampled; try another sampler")
+            few = outputs.shape[1] < FEWEST * (2 if outputs.shape[0] == 1 else 1)
+            failed.append(
+                f"{outputs.shape[1]} draws are too few to judge; fit again with more"
+                if few
+                else "no output moved in any chain: nothing was sampled; try another sampler"
+            )
             max_rhat = min_ess = None
         elif not max_rhat <= LIMITS.rhat:
             bad = not max_rhat <= LIMITS.failed_rhat

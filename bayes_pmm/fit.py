@@ -232,8 +232,8 @@ class Fit:
         if "choice" in info:
             lines.append(f"auto chose {info['choice']}")
         most_bent = float(np.max(bend(self.posterior, self.training_outputs, self.weights)))
-        spectral = any(o.kind in ("level", "difference") for o in self.posterior.pmm.outputs)
-        if spectral and (slope := self.posterior.widening.slope(most_bent)) > 0:
+        widening = self.posterior.widening
+        if widening.widens(self.posterior.pmm.outputs).any() and (slope := widening.slope(most_bent)) > 0:
             lines.append(
                 f"bands outside the data stretched by 1 + {slope:.2g} √(distance in ranges of the data)"
             )

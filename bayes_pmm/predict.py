@@ -160,7 +160,7 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        If they are no numbers, not finite, or not of shape (N, p).
+        If they are no numbers, not finite, or not of shape (N, p), or a term of the basis is not finite there.
     """
     c = columns_by_name(controls, posterior.data.control_names)
     p = posterior.data.n_controls
@@ -174,6 +174,13 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
     if not np.isfinite(c).all():
         row, column = np.argwhere(~np.isfinite(c))[0]
         raise InputError(f"controls: row {row}, {posterior.data.control_names[column]} is not finite")
+    # Before anything is drawn: one such row would spoil what is judged of all others.
+    phi = np.asarray(jax.jit(lambda c: posterior.scaling.coefficients(posterior.pmm.basis, c))(c))
+    if not np.isfinite(phi).all():
+        row = int(np.argwhere(~np.isfinite(phi))[0, 0])
+        raise InputError(
+            f"controls: row {row}, {c[row].tolist()}: basis {posterior.pmm.basis} is not finite there; leave it out"
+        )
     return c
 
 

@@ -64,8 +64,12 @@ class Widening:
         bend : float
             b.
         """
-        spectral = np.array([o.kind in ("level", "difference") for o in outputs])
-        return 1.0 + self.slope(bend) * np.sqrt(distances(data, controls)) * spectral
+        return 1.0 + self.slope(bend) * np.sqrt(distances(data, controls)) * self.widens(outputs)
+
+    @staticmethod
+    def widens(outputs: tuple[Output, ...]) -> np.ndarray:
+        """Whether bands of each output are stretched (Q,): those of levels and differences."""
+        return np.array([o.kind in ("level", "difference") for o in outputs])
 
 
 def stretch(draws: np.ndarray, factors: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -131,3 +131,7 @@ def test_rhat_and_ess_against_known_chains():
     assert rhat[1] > 1.05
     assert np.isnan(rhat[2])
     assert np.isnan(ess[2])
+    # A half of a single chain needs four draws too.
+    for few in (rng.normal(size=(2, 3, 1)), rng.normal(size=(1, 7, 1))):
+        assert np.isnan(rhat_and_ess(few)).all()
+    assert np.isfinite(rhat_and_ess(rng.normal(size=(1, 8, 1)))).all()

@@ -259,6 +259,9 @@ def test_predict_writes_bands_and_never_overwrites(finished, capsys, tmp_path):
     assert target.read_bytes() == before
     assert run(capsys, "predict", folder, "--at", "rest", "--out", tmp_path / "rest.csv")[0] == 0
     assert len((tmp_path / "rest.csv").read_text().splitlines()) == 1 + 2 * 4
+    again = tmp_path / "again.csv"
+    assert run(capsys, "predict", folder / "posterior.nc", "--at", "rest", "--out", again)[0] == 0
+    assert again.read_bytes() == (tmp_path / "rest.csv").read_bytes()
     assert run(capsys, "predict", folder, "--at", "c=2.5", "--strict", "--out", tmp_path / "x.csv")[0] == 3
 
 

@@ -14,6 +14,7 @@ from bayes_pmm import cli, validation
 from bayes_pmm.compare import Compared, Comparison, _settings, compare
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import fit
+from bayes_pmm.inference import Auto
 from bayes_pmm.noise import Noise
 from bayes_pmm.priors import Prior
 from bayes_pmm.validation import leave_future_out
@@ -116,6 +117,12 @@ def test_refits_have_the_guide_of_the_fit(lines, monkeypatch):
     fits = {k: replace(f, draws=replace(f.draws, info=f.draws.info | info)) for k, f in lines.items()}
     compare(fits, 0, leave_future_out=True)
     assert [m.guide for m in methods] == ["low-rank", "low-rank"]
+    # What auto chose for all the data need not be what it would choose for fewer, nor enough of it.
+    info = {"sampler": "manifold", "choice": "went on 4 times as long"}
+    fits = {k: replace(f, draws=replace(f.draws, info=f.draws.info | info)) for k, f in lines.items()}
+    methods.clear()
+    compare(fits, 0, leave_future_out=True)
+    assert [type(m) for m in methods] == [Auto, Auto]
 
 
 def test_leave_future_out_weights(lines):
@@ -138,8 +145,9 @@ def test_names_are_made_and_never_lost(lines):
 
 
 def test_bad_input(lines, curved, compared):
-    with pytest.raises(InputError, match="1 fits: a comparison needs two"):
-        compare({"one": lines["free"]}, 0)
+    for one in ({"one": lines["free"]}, lines["free"]):
+        with pytest.raises(InputError, match="1 fits: a comparison needs two"):
+            compare(one, 0)
     with pytest.raises(InputError, match="free and bent have other controls"):
         compare({"free": lines["free"], "bent": curved["bent"]}, 0)
     longer = fit(line(outlier=1.0), Exact(200), key=0)

@@ -333,9 +333,23 @@ def test_spread_out_fit_is_quiet_off_the_terminal(two_level, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         bp.fit(
-            fit.posterior, bp.NUTS(chains=1, warmup=5, draws=8, starts=bp.AnnealedStarts(candidates=4)), key=0
+            fit.posterior, bp.NUTS(chains=1, warmup=5, draws=4, starts=bp.AnnealedStarts(candidates=4)), key=0
         )
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", [3, bp.NUTS])
+def test_no_method_is_refused(two_level, method):
+    with pytest.raises(InputError, match=r"is no method; give a name such as 'auto' or settings"):
+        bp.fit(two_level[1].posterior, method, key=0)
+
+
+def test_a_control_outside_the_domain_of_the_basis_is_refused_before_sampling(monkeypatch):
+    data = bp.Dataset.from_columns({"L": [1.0, 2.0, 3.0, 4.0]}, {"E": [1.0, 0.6, 0.45, 0.4]})
+    posterior = bp.Posterior(data, bp.PMM(["E0"], dim=2, basis=bp.InversePowers(1)))
+    monkeypatch.setattr(bp.NUTS, "run", lambda *_, **__: pytest.fail("was sampled"))
+    with pytest.raises(InputError, match=r"controls: row 1, \[0\.0\]: basis inverse:1 is not finite there"):
+        bp.fit(posterior, "nuts", key=0, controls=[[5.0], [0.0]])
 
 
 def test_data_are_no_posterior_for_a_fit():

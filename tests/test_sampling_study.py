@@ -1,5 +1,6 @@
 """The page of the study of sampling is what its script prints."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -23,6 +24,35 @@ def test_page_of_tables_is_what_the_script_prints(run, capsys):
     assert printed == (ROOT / "docs" / "studies" / "sampling_tables.md").read_text("utf-8")
     assert "nan" not in printed
     assert "min ESS/s of auto over textbook at 0.01" in printed
+
+
+@pytest.mark.parametrize("name", ["dynamic", "trajectory", "polar"])
+def test_page_has_all_that_the_smaller_studies_print(name, capsys, monkeypatch):
+    folder = ROOT / "studies" / "sampling"
+    monkeypatch.syspath_prepend(str(folder))
+    importlib.import_module(name).main(["--out", str(folder / f"{name}.jsonl"), "--table"])
+    printed = [line for line in capsys.readouterr().out.splitlines() if line]
+    page = (ROOT / "docs" / "studies" / "sampling.md").read_text("utf-8").splitlines()
+    assert len(printed) > 4
+    assert not [line for line in printed if line not in page]
+
+
+def test_cells_that_have_a_line_are_not_run_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "studies" / "sampling"))
+    resumable = importlib.import_module("resumable")
+    cells, ran = [{"x": 1, "y": 2}, {"x": 1, "y": 3}], []
+
+    def run(x, y):
+        ran.append((x, y))
+        return {"sum": x + y}
+
+    out = ["--out", str(tmp_path / "rows.jsonl")]
+    for several in (cells[:1], cells, cells):
+        resumable.main("", several, run, print, out)
+    assert ran == [(1, 2), (1, 3)]
+    capsys.readouterr()
+    resumable.main("", cells, run, lambda rows: print([r["sum"] for r in rows]), [*out, "--table"])
+    assert capsys.readouterr().out == "[3, 4]\n"
 
 
 def test_a_cell_is_good_by_both_limits(run):

@@ -79,12 +79,24 @@ def test_what_is_not_whole_is_refused(make):
 def test_in_range_knows_nan_and_infinity_wherever_they_stand():
     assert in_range(1.0, 2)
     assert in_range(0.0, 1.0, zero=True)
-    for wrong in (0.0, -1.0, NAN, INF):
+    for wrong in (0.0, -1.0, NAN, INF, "1", None):
         assert not in_range(1.0, wrong)
         assert not in_range(wrong, 1.0)
     for wrong in (-1.0, NAN, INF, -INF):
         assert not in_range(0.0, wrong, zero=True)
         assert not in_range(wrong, 0.0, zero=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({"target_accept": x}, "must lie between 0 and 1") for x in (0.0, 1.0, 1.5, NAN, "a")),
+        ({"max_tree_depth": 0}, "max_tree_depth = 0 is too few"),
+    ],
+)
+def test_settings_of_nuts_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(bp.InputError, match=message):
+        bp.NUTS(**settings)
 
 
 @pytest.mark.parametrize("value", [NAN, INF])

@@ -64,6 +64,15 @@ def test_the_more_the_data_bend_the_less_is_stretched():
         np.testing.assert_allclose(found.std((0, 1)), outputs.std((0, 1)) * factors)
 
 
+def test_a_fit_speaks_of_stretched_bands_only_where_there_are_some():
+    words = "bands outside the data stretched"
+    assert words in str(bp.fit(wide(0.6), Exact(50), key=0))
+    data = Dataset.from_columns({"g": [0.0, 1.0, 2.0]}, {"x": [0.1, 0.2, 0.4]})
+    posterior = bp.Posterior(data, bp.PMM(["<0|A|0>"], dim=2), widening=Widening(0.6, most=0.6))
+    few = bp.NUTS(chains=1, warmup=5, draws=8, starts=bp.AnnealedStarts(candidates=4))
+    assert words not in str(bp.fit(posterior, few, key=0))
+
+
 def test_chains_with_little_weight_do_not_move_the_centre():
     draws = np.random.default_rng(0).normal(size=(2, 50, 1, 1))
     draws[1] += 10.0

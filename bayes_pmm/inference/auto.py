@@ -145,7 +145,7 @@ class Auto:
         """Name of the attempt's folder, method and reason of each attempt, given what those before it came to."""
         total = self.chains * self.draws
         warm = lambda default: default if self.warmup is None else self.warmup  # noqa: E731
-        nuts = NUTS(self.chains, warm(1000), self.draws, starts=_Found(found))
+        nuts = NUTS(self.chains, warm(1000), self.draws, starts=found)
         if unfit := _unfit_for_manifold(posterior):
             # What the manifold sampler is not made for it does not get as a fallback either.
             yield "nuts", nuts, unfit
@@ -157,13 +157,13 @@ class Auto:
             yield "nuts", first, f"noise about {noise:.1g} of the spread, where NUTS is cheaper"
             if attempts[-1].reached(total):
                 return
-        manifold = Manifold(self.chains, warm(500), self.draws, starts=_Found(found), pilot=_pilot)
+        manifold = Manifold(self.chains, warm(500), self.draws, starts=found, pilot=_pilot)
         reason = f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
         yield "manifold", manifold, attempts[-1].trouble if large else reason
         if attempts[-1].reached(total):
             return
         if attempts[-1].draws is not None and self.longer > 1:
-            rest = _Found(_going_on(found, attempts[-1].draws))
+            rest = _going_on(found, attempts[-1].draws)
             times = min(attempts[-1].lacking(total), self.longer)
             method = dataclasses.replace(manifold, thin=times, starts=rest, pilot=None)
             yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {times} times as long"
@@ -210,16 +210,6 @@ class _Attempt:
             return str(self.error)
         diverged = "" if self.divergent <= DIVERGENT_SHARE else f", with {self.divergent:.1%} divergent"
         return f"{self.draws.info['sampler']} came to R-hat {self.rhat:.3f} and ESS {self.ess:.0f}{diverged}"
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Starts that were found before."""
-
-    starts: Starts
-
-    def find(self, posterior: Posterior, key: jax.Array, chains: int) -> Starts:  # noqa: ARG002
-        return self.starts
 
 
 def _going_on(found: Starts, draws: Draws) -> Starts:

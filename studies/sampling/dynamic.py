@@ -13,14 +13,16 @@ trajectory goes, at its own step size and metric. Along them, lengths in units o
   for lengths jittered as the sampler does. That is ESS for each step, were the chain an autoregression.
 """
 
-import argparse
-import json
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+
+sys.path.insert(0, str(Path(__file__).parent))
+import resumable
 
 import bayes_pmm as bp
 from bayes_pmm.inference import Manifold
@@ -45,8 +47,9 @@ FURTHEST = 12.0
 STARTS = 300
 
 
-def cell(name, dim, noise):
-    problem = get(name)
+def cell(problem, dim, noise):
+    """Lengths that the rules and the outputs choose, and the worth of some lengths."""
+    problem = get(problem)
     posterior = bp.Posterior(
         problem.dataset(noise=noise, seed=0), bp.PMM(list(problem.outputs.values()), dim=dim)
     )
@@ -69,9 +72,6 @@ def cell(name, dim, noise):
     chees = np.cumsum(gain) / np.arange(1, steps + 1)
     worth = np.array([_worth(outputs, k) for k in range(1, int(steps / 1.3) + 1)])
     return {
-        "problem": name,
-        "dim": dim,
-        "noise": noise,
         "step": step,
         "u_turn": float(step * np.median(turned)),
         "chees": float(lengths[chees.argmax()]),
@@ -120,6 +120,7 @@ def _worth(outputs, k):
 
 
 def table(rows):
+    """Markdown."""
     print(
         "| problem | n | noise | step | U-turn | ChEES | ChEES for each step | best for the worst output |"
         " worth of 1.5, 2.5, 5, 8 over that of 5 |"
@@ -133,24 +134,10 @@ def table(rows):
         )
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    if args.table:
-        table(rows)
-        return
-    have = {(r["problem"], r["dim"], r["noise"]) for r in rows}
-    for key in CELLS:
-        if key not in have:
-            row = cell(*key)
-            with args.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, flush=True)
+def main(arguments=None):
+    """Run or print."""
+    names = ("problem", "dim", "noise")
+    resumable.main(__doc__, [dict(zip(names, c, strict=True)) for c in CELLS], cell, table, arguments)
 
 
 if __name__ == "__main__":

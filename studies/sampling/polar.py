@@ -10,8 +10,7 @@ so are the starts. Real matrices, two of them. Efficiency is the least (median) 
 gradients, of four chains x 1000 draws after 1000 of warm-up.
 """
 
-import argparse
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +23,13 @@ from numpyro import handlers
 from numpyro.infer.reparam import Reparam
 from numpyro.infer.util import constrain_fn
 
+sys.path.insert(0, str(Path(__file__).parent))
+import resumable
+
 import bayes_pmm as bp
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.inference import NUTS
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.predict import outputs_at
 from bayes_pmm.problems import get
 
@@ -76,23 +78,14 @@ class PolarPosterior(bp.Posterior):
         return {k: v for k, v in found.items() if k in {*z, "offdiagonal"} and k not in NEW}
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """Starts that were found before."""
-
-    starts: Starts
-
-    def find(self, posterior, key, chains):  # noqa: ARG002
-        return self.starts
-
-
-def cell(name, noise):
-    problem = get(name)
+def cell(problem, noise):
+    """Both coordinates, from the same starts."""
+    problem = get(problem)
     data, pmm = problem.dataset(noise=noise, seed=0), bp.PMM(list(problem.outputs.values()), dim=DIM)
     plain = bp.Posterior(data, pmm)
-    starts = Found(AnnealedStarts().find(plain, jax.random.key(1), 4))
+    starts = AnnealedStarts().find(plain, jax.random.key(1), 4)
     controls = np.concatenate([problem.train, problem.outside])
-    row = {"problem": name, "noise": noise}
+    row = {}
     for label, posterior in (("plain", plain), ("polar", PolarPosterior(data, pmm))):
         drawn = NUTS(warmup=1000, draws=1000, starts=starts).run(posterior, jax.random.key(0))
         outputs = outputs_at(plain, drawn, controls)
@@ -127,24 +120,9 @@ def table(rows):
             )
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    if args.table:
-        table(rows)
-        return
-    have = {(r["problem"], r["noise"]) for r in rows}
-    for key in CELLS:
-        if key not in have:
-            row = cell(*key)
-            with args.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, flush=True)
+def main(arguments=None):
+    """Run or print."""
+    resumable.main(__doc__, [{"problem": p, "noise": z} for p, z in CELLS], cell, table, arguments)
 
 
 if __name__ == "__main__":
