@@ -14,7 +14,7 @@ from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import outputs_at, with_noise
 from bayes_pmm.scores import against
-from bayes_pmm.settings import as_key, stream
+from bayes_pmm.settings import as_key, as_whole, stream
 
 __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
 
@@ -48,7 +48,7 @@ def prior_predictive(
 
 
 def _prior_draws(posterior: Posterior, key: jax.Array, count: int) -> Draws:
-    if count < 2:
+    if as_whole("draws", count) < 2:
         raise InputError(f"draws = {count} is too few; use at least 2")
     sites = jax.jit(jax.vmap(posterior.prior_sites))(jax.random.split(key, count))
     return Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {})

@@ -29,7 +29,7 @@ from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands, probabilities_of, quantile_column
 from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
 from bayes_pmm.report import render_report, write_new
-from bayes_pmm.runs import check_folder, digest, execute, finished_summary, read_about, read_rest
+from bayes_pmm.runs import check_folder, digests, execute, finished_summary, read_about, read_rest
 from bayes_pmm.tables import read_dataset
 from bayes_pmm.widening import Widening
 
@@ -261,7 +261,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     posterior = Posterior(data, pmm, noise=noise, widening=Widening(widening))
     pmm = posterior.pmm
     options = {
-        "data": digest(data, new),
+        **digests(data, new),
         "outputs": [str(o) for o in expressions],
         "dim": pmm.dim,
         "field": field,

@@ -17,7 +17,7 @@ from bayes_pmm import validation
 from bayes_pmm.errors import InputError
 from bayes_pmm.evidence import Evidence, log_evidence
 from bayes_pmm.fit import Fit, as_fit
-from bayes_pmm.inference import Method, method_by_name
+from bayes_pmm.inference import Method, method_of
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
@@ -279,8 +279,7 @@ def compare(
     leave_future_out : bool
         Refit each model without its outermost rows, at every end of every control.
     method : Method or str, optional
-        For these refits; each fit's own sampler with as many chains and draws if not given, and `auto` where that chose
-        it. Further settings, such as ``target_accept``, are the default's.
+        For these refits; that of each fit, with its settings, if not given.
     refit : Method or str, optional
         For LOO of the data whose importance weights cannot be trusted; they are only reported if not given.
     share : float
@@ -310,14 +309,9 @@ def compare(
         k_loo, k_future, k_evidence = jax.random.split(k, 3)
         future = None
         if leave_future_out:
-            own = method or method_by_name(
-                "auto" if "choice" in fit.draws.info else fit.draws.info["sampler"],
-                fit.draws.info["chains"],
-                fit.draws.info.get("warmup") or None,
-                fit.draws.info["draws"],
-                fit.draws.info.get("guide"),
+            future = validation.leave_future_out(
+                fit.posterior, method or method_of(fit.draws.info), k_future, share=share
             )
-            future = validation.leave_future_out(fit.posterior, own, k_future, share=share)
         models.append(
             Compared(
                 name,

@@ -49,7 +49,7 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
     Parameters
     ----------
     table : object
-        A DataFrame, a mapping from name to column or number, a structured array, or plain numbers.
+        A DataFrame, a mapping from name to column or number, a structured array, a Series, or plain numbers.
     names : sequence of str
         The columns that are wanted, in this order; others are not looked at.
     what : str
@@ -63,7 +63,8 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
     Raises
     ------
     InputError
-        Where a column is missing, is there twice or has another length than the rest, or for anything but numbers.
+        Where a column is missing, is there twice or has another length than the rest, where a Series has another name,
+        or for anything but numbers.
 
     Examples
     --------
@@ -79,6 +80,12 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
     present = list(table if isinstance(table, Mapping) else structure or getattr(table, "columns", ()))
     # A DataFrame of a bare array numbers its columns.
     if not any(isinstance(name, str) for name in present):
+        own = getattr(table, "name", None)
+        if isinstance(own, str) and own and own not in names:
+            raise InputError(
+                f"{what}: the column is called {shown(own)} where {', '.join(map(shown, names))} is wanted; rename it,"
+                " or give its bare numbers (.to_numpy()) if it is meant"
+            )
         return _numbers(table, what)
     columns = []
     for name in names:
@@ -323,9 +330,17 @@ class Dataset:
         Raises
         ------
         InputError
-            Where the rows left do not make a dataset (an output without a value, a constant control).
+            For rows that are not there, and where those left do not make a dataset (an output without a value, a
+            constant control).
         """
-        index = np.arange(self.n_rows)[np.asarray(rows)]
+        try:
+            index = np.arange(self.n_rows)[np.asarray(rows)]
+        except (IndexError, ValueError):
+            index = None
+        if np.ndim(index) != 1:
+            raise InputError(
+                f"rows: expected row numbers from 0 to {self.n_rows - 1}, or a mask of {self.n_rows} truth values"
+            )
         labels = [f"row {i}" for i in range(self.n_rows)] if self.row_labels is None else self.row_labels
         return Dataset(
             self.controls[index],
@@ -501,6 +516,9 @@ def _numbers(values: ArrayLike, what: str) -> np.ndarray:
             values = values.astype(float).filled(np.nan)
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
+            raise TypeError
+        # Python reads "1_000" as a thousand and "0.5 " as a half; nobody knows what a table's text means.
+        if array.dtype.kind == "O" and any(isinstance(x, str | bytes) for x in array.flat):
             raise TypeError
         return np.array(array, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):

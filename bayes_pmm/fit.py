@@ -21,7 +21,7 @@ from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis, diagnose
 from bayes_pmm.doubts import bend, find_doubts, strengths
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference import Draws, Method, method_by_name
+from bayes_pmm.inference import Auto, Draws, Method, method_by_name, settings_of
 from bayes_pmm.inference.checkpoint import claimed
 from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
@@ -286,7 +286,8 @@ def fit(
     progress : callable, optional
         A bar on a terminal if not given.
     checkpoint : path, optional
-        Folder that an interrupted run resumes from, by the same data, model, method, key and versions only.
+        Folder that an interrupted run resumes from, by the same data, model, method, key and versions only, and the
+        same prediction controls where the method is ``auto``.
 
     Returns
     -------
@@ -321,6 +322,10 @@ def fit(
     if controls is not None:
         controls = check_controls(posterior, controls)
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))
+    if isinstance(method, Auto) and (controls is not None or method.at):
+        # It goes on until what the status counts suffices.
+        at = controls if controls is not None else check_controls(posterior, method.at)
+        method = replace(method, at=tuple(map(tuple, at.tolist())))
     kept = contextlib.nullcontext()
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
@@ -335,7 +340,8 @@ def fit(
         modes = find_modes(posterior, draws, outputs, stream(key_fit, "modes"))
         draws = replace(draws, info=draws.info | {"modes": [vars(m) for m in modes]})
     diagnosis = diagnose(draws, outputs, posterior)
-    draws = replace(draws, info=draws.info | {"total_seconds": time.perf_counter() - began})
+    about = {"total_seconds": time.perf_counter() - began, "method": settings_of(method)}
+    draws = replace(draws, info=draws.info | about)
     logger.info("%d basins, %.1f s", len(draws.info.get("basins", ())), draws.info["seconds"])
     if diagnosis.status != "ok":
         logger.info("status %s: %s", diagnosis.status, "; ".join(diagnosis.reasons))
@@ -376,6 +382,7 @@ def _fingerprints(posterior: Posterior, method: Method, key: jax.Array) -> dict[
         "prior": posterior.prior,
         "noise": posterior.noise,
         "method": method,
+        "prediction controls": getattr(method, "at", ()),
         "key": (str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()),
         "precision": bool(jax.config.jax_enable_x64),
     }

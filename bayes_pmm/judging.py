@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from bayes_pmm import scores
+from bayes_pmm.errors import InputError
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import check_controls, check_exact, outputs_at, widened
-from bayes_pmm.settings import stream
+from bayes_pmm.settings import in_range, stream
 
 __all__ = ["judge_fit", "mixture"]
 
@@ -88,6 +89,11 @@ def judge_fit(
     Scores
         Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
         each value by itself, so the correlation of a defect between points does not enter.
+
+    Raises
+    ------
+    InputError
+        For bad controls, exact values of another shape, or a spread that is not Q positive numbers.
     """
     data = as_fit(fit).posterior.data
     controls = check_controls(fit.posterior, controls)
@@ -101,6 +107,9 @@ def judge_fit(
             "log_density": scores.log_score(mean, truth, sd, weights),
             "pits": scores.pit(mean, truth, sd, weights),
         }
-    spread = fit.posterior.scaling.spread if spread is None else spread
+    if spread is None:
+        spread = fit.posterior.scaling.spread
+    elif np.shape(spread) != (data.n_outputs,) or not in_range(*np.asarray(spread).tolist()):
+        raise InputError(f"spread = {spread!r}: give {data.n_outputs} positive numbers, one for each output")
     outside = data.extrapolated(controls)
     return scores.judge(draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **exact)

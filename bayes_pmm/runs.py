@@ -31,17 +31,24 @@ from bayes_pmm.predict import LEVELS, Bands
 from bayes_pmm.report import png_bytes, render_report, summary, write_new
 from bayes_pmm.settings import stream
 
-__all__ = ["check_folder", "digest", "execute", "finished_summary", "read_about", "read_rest"]
+PREDICTION = "prediction controls"
+
+__all__ = ["check_folder", "digests", "execute", "finished_summary", "read_about", "read_rest"]
 
 
-def digest(data: Dataset, controls: np.ndarray | None) -> str:
-    """Fingerprint of the data and the prediction controls."""
-    h = hashlib.sha256()
-    for array in (data.controls, data.values, data.errors, np.zeros(0) if controls is None else controls):
-        h.update(str(array.shape).encode())
-        h.update(np.ascontiguousarray(array).tobytes())
-    h.update(repr((data.control_names, data.output_names)).encode())
-    return h.hexdigest()
+def digests(data: Dataset, controls: np.ndarray | None) -> dict[str, str]:
+    """Fingerprints of the data and of the prediction controls, as a run's options have them."""
+    names = repr((data.control_names, data.output_names))
+    at = np.zeros(0) if controls is None else controls
+    parts = {"data": ((data.controls, data.values, data.errors), names), PREDICTION: ((at,), "")}
+    found = {}
+    for part, (arrays, text) in parts.items():
+        h = hashlib.sha256(text.encode())
+        for array in arrays:
+            h.update(str(array.shape).encode())
+            h.update(np.ascontiguousarray(array).tobytes())
+        found[part] = h.hexdigest()
+    return found
 
 
 def finished_summary(folder: Path) -> dict | None:
@@ -107,13 +114,18 @@ def check_folder(folder: Path, options: dict, resume: bool | None) -> bool:
             raise InputError(
                 f"{folder}: was run with {_difference(name, before.get(name), value)}; give the same data and options,"
                 " or another --out: a run cannot be changed or prolonged"
+                + (
+                    "; when it is finished, bayes-pmm predict gives bands elsewhere"
+                    if name == PREDICTION
+                    else ""
+                )
             )
     return (folder / "summary.json").is_file()
 
 
 def _difference(name: str, before: object, now: object) -> str:
     """What of an option is another: "draws=300, not draws=400"."""
-    if name == "data" or before is None or now is None:
+    if name in ("data", PREDICTION) or before is None or now is None:
         return f"other {name}"
     # Settings are stored as `Method(name=value, ...)`.
     parts = [re.split(r"[(),]\s*", str(x)) for x in (before, now)]

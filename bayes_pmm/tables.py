@@ -52,8 +52,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Parameters
     ----------
     path : path-like
-        The first line holds the column names. Lines that begin with # are comments, and they and blank lines at the
-        end are ignored.
+        The first line holds the column names; one with "sep=," before it, as spreadsheets write it, is ignored. So are
+        lines that begin with #, which are comments, and blank rows at the end.
 
     Returns
     -------
@@ -67,8 +67,15 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     """
     file = shown(path, 200)
     records = _records(_text(path, file), file)
-    while records and _is_blank(records[-1][1]):
+    # Spreadsheets keep rows that were once in use as rows of commas.
+    while records and not "".join(records[-1][1]).strip():
         records.pop()
+    if records and (found := re.fullmatch(r"sep=(.?)", ",".join(records[0][1]).strip())):
+        if found[1] != ",":
+            raise InputError(
+                f"{file}: line {records[0][0]}: the cells are separated by {found[1]!r}; save the table with commas"
+            )
+        records.pop(0)
     if not records:
         raise InputError(f"{file}: the file is empty; give a table with a header line and one line per row")
     (line, header), *body = records

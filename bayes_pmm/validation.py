@@ -21,7 +21,9 @@ from bayes_pmm.inference import Laplace, Method, Variational
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import QUANTILES, quantile_column
-from bayes_pmm.settings import as_key, stream
+from bayes_pmm.settings import as_key, as_whole, in_range, stream
+
+ENDS = ("both", "upper", "lower")
 
 __all__ = [
     "LeftOut",
@@ -256,10 +258,10 @@ def leave_future_out(
     """
     posterior = as_posterior(posterior)
     data = posterior.data
-    if not 0 < share < 1 or steps < 1 or end not in ("both", "upper", "lower"):
+    if not (in_range(share) and share < 1) or as_whole("steps", steps) < 1 or end not in ENDS:
         raise InputError(
-            f"share = {share}, steps = {steps}, end = '{end}': use a share between 0 and 1, at least one step, and"
-            " both, upper or lower"
+            f"share = {share!r}, steps = {steps}, end = {end!r}: use a share between 0 and 1, at least one step, and"
+            f" one of {', '.join(ENDS)}"
         )
     key = as_key(key)
     plan, skipped = [], []

@@ -263,6 +263,32 @@ def test_going_on_starts_where_the_chains_are(posterior, chosen):
     assert draws.sites["anchor"].shape == (2, 100)
 
 
+def test_goes_on_where_the_prediction_controls_need_it(posterior, canned, monkeypatch):  # noqa: ARG001
+    judge = auto.rhat_and_ess
+    near = 2 * posterior.data.n_rows
+
+    def short_far_away(outputs):
+        rhat, ess = judge(outputs)
+        return rhat, np.where(np.arange(len(ess)) < near, ess, 1.0)
+
+    monkeypatch.setattr(auto, "rhat_and_ess", short_far_away)
+    assert "went on" not in METHOD.run(posterior, KEY).info["choice"]
+    assert "went on" in dataclasses.replace(METHOD, at=((9.0,),)).run(posterior, KEY).info["choice"]
+
+
+def test_fit_gives_auto_its_prediction_controls(posterior, canned, monkeypatch):  # noqa: ARG001
+    seen = []
+    run = Auto.run
+    monkeypatch.setattr(Auto, "run", lambda self, *a, **k: (seen.append(self.at), run(self, *a, **k))[1])
+    fitted = bp.fit(posterior, METHOD, key=0, controls=[[2.0], [3.0]])
+    assert seen == [((2.0,), (3.0,))]
+    assert "at" not in fitted.draws.info["method"]
+    bp.fit(posterior, METHOD, key=0)
+    assert seen[1] == ()
+    with pytest.raises(InputError, match="controls"):
+        bp.fit(posterior, dataclasses.replace(METHOD, at=((np.inf,),)), key=0)
+
+
 def test_no_second_run_if_none_is_wanted(posterior, canned):
     canned["manifold"] = canned["nuts"] = stuck(1.0)
     info = dataclasses.replace(METHOD, longer=1).run(posterior, KEY).info

@@ -142,6 +142,8 @@ class TestScaledTerms:
         [
             (Custom(lambda c: c), "term 0 must be the constant 1"),
             (Custom(lambda c: jnp.log(c - 1)), "not finite"),
+            (Custom(lambda c: c[:, 0]), "one column per term"),
+            (Custom(lambda c: jnp.ones((1, 2))), "one column per term"),  # noqa: ARG005
             (Custom(lambda c: jnp.ones_like(c)), "term 1 is zero or constant"),
             (
                 Custom(lambda c: jnp.stack([jnp.ones_like(c[:, 0]), 0.1 + 1e-17 * c[:, 0]], axis=1)),

@@ -213,6 +213,10 @@ def test_resume_says_which_setting_is_another(finished, capsys):
     assert code == 2
     assert "was run with draws=60, not draws=70;" in err
     assert "prolonged" in err
+    code, _, err = run(capsys, *options, "--at", "c=0:3:8", "--resume")
+    assert code == 2
+    assert "was run with other prediction controls;" in err
+    assert "bayes-pmm predict" in err
 
 
 def test_an_unfinished_run_and_one_of_another_version_are_said(finished, capsys, tmp_path):

@@ -14,7 +14,17 @@ from bayes_pmm import cli, validation
 from bayes_pmm.compare import Compared, Comparison, _settings, compare
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import fit
-from bayes_pmm.inference import Auto
+from bayes_pmm.inference import (
+    NUTS,
+    AnnealedStarts,
+    Auto,
+    Laplace,
+    Manifold,
+    TemperedSMC,
+    Variational,
+    method_of,
+    settings_of,
+)
 from bayes_pmm.noise import Noise
 from bayes_pmm.priors import Prior
 from bayes_pmm.validation import leave_future_out
@@ -105,7 +115,7 @@ def test_status_is_the_worst_of_those_that_count(lines):
     assert all(r.startswith("short: ") for r in mixed.reasons)
 
 
-def test_refits_have_the_guide_of_the_fit(lines, monkeypatch):
+def test_refits_have_the_settings_of_the_fit(lines, monkeypatch):
     methods = []
 
     def note(posterior, method, key, **options):
@@ -113,16 +123,42 @@ def test_refits_have_the_guide_of_the_fit(lines, monkeypatch):
         return leave_future_out(posterior, Exact(500), key, **options)
 
     monkeypatch.setattr(validation, "leave_future_out", note)
-    info = {"sampler": "variational", "guide": "low-rank"}
-    fits = {k: replace(f, draws=replace(f.draws, info=f.draws.info | info)) for k, f in lines.items()}
+    methods_of = {
+        "free": Variational("low-rank", starts=AnnealedStarts(candidates=5)),
+        # What auto chose for all the data need not be what it would choose for fewer, nor enough of it.
+        "stiff": Auto(chains=2, draws=300, longer=2),
+    }
+    fits = {
+        name: replace(
+            f, draws=replace(f.draws, info=f.draws.info | {"method": settings_of(methods_of[name])})
+        )
+        for name, f in lines.items()
+    }
     compare(fits, 0, leave_future_out=True)
-    assert [m.guide for m in methods] == ["low-rank", "low-rank"]
-    # What auto chose for all the data need not be what it would choose for fewer, nor enough of it.
-    info = {"sampler": "manifold", "choice": "went on 4 times as long"}
-    fits = {k: replace(f, draws=replace(f.draws, info=f.draws.info | info)) for k, f in lines.items()}
-    methods.clear()
-    compare(fits, 0, leave_future_out=True)
-    assert [type(m) for m in methods] == [Auto, Auto]
+    assert methods == list(methods_of.values())
+    # These have draws of no method of the package.
+    with pytest.raises(InputError, match="does not say with which settings"):
+        compare(lines, 0, leave_future_out=True)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        NUTS(chains=3, target_accept=0.9, max_tree_depth=7, pilot=print),
+        Manifold(thin=3, trajectory=2.0, target_accept=0.7, starts=AnnealedStarts(candidates=7)),
+        Auto(warmup=60, longer=1, at=((1.0,),)),
+        Variational("flow", exact=NUTS()),
+        Laplace(max_iterations=9),
+        TemperedSMC(moves=3, ess=0.5),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_a_method_is_made_again_from_what_its_draws_say(method):
+    stored = json.loads(json.dumps(settings_of(method)))
+    own = {
+        k: f.default for k, f in type(method).__dataclass_fields__.items() if k in ("pilot", "exact", "at")
+    }
+    assert method_of({"method": stored}) == replace(method, **own)
 
 
 def test_leave_future_out_weights(lines):

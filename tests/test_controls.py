@@ -85,6 +85,9 @@ def test_exact_values_are_matched_by_name_too(fit):
         bp.judge_fit(fit, PLAIN, np.full((3, 3), np.nan))
     with pytest.raises(bp.InputError, match="exact values: the column E1"):
         bp.judge_fit(fit, PLAIN, table[["E0"]])
+    for wrong in ([1.0], [1.0, 2.0], [1.0, 1.0, 0.0], ["a", "b", "c"], 1.0):
+        with pytest.raises(bp.InputError, match="spread = "):
+            bp.judge_fit(fit, PLAIN, exact, spread=wrong)
 
 
 def test_a_dataset_from_parts_of_a_dataframe():
@@ -92,6 +95,19 @@ def test_a_dataset_from_parts_of_a_dataframe():
     data = bp.Dataset.from_columns(table[["g"]], table[["E0"]], {"E0": table["s"]})
     assert data.control_names == ("g",)
     np.testing.assert_array_equal(data.errors, np.full((3, 1), 0.1))
+
+
+def test_a_series_must_have_the_name_of_the_control():
+    assert columns_by_name(pd.Series([1.0, 2.0], name="g"), ["g"]).tolist() == [1.0, 2.0]
+    assert columns_by_name(pd.Series([1.0, 2.0]), ["g"]).tolist() == [1.0, 2.0]
+    with pytest.raises(bp.InputError, match="the column is called J where g is wanted"):
+        columns_by_name(pd.Series([1.0, 2.0], name="J"), ["g"])
+
+
+def test_text_is_no_number_even_where_python_reads_it_as_one():
+    with pytest.raises(bp.InputError, match="column g: expected real numbers"):
+        columns_by_name({"g": np.array(["1_000", 2.0], dtype=object)}, ["g"])
+    assert columns_by_name({"g": np.array([1, None], dtype=object)}, ["g"])[0, 0] == 1
 
 
 def test_numbers_of_any_shape_without_names_pass():

@@ -149,6 +149,9 @@ def test_selected_rows_keep_their_names_in_messages():
     assert part.select(np.array([True, True])).row_labels == ("row 3", "row 1")
     with pytest.raises(InputError, match="every value is missing"):
         data.select([2])
+    for wrong in ([9], ["a"], [0.5, 1.0], [True], [[0, 1]], 1, []):
+        with pytest.raises(InputError, match="rows: expected row numbers from 0 to"):
+            data.select(wrong)
     with pytest.raises(InputError, match="constant"):
         data.select([1])
 

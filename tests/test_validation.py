@@ -236,6 +236,9 @@ def test_settings_that_cannot_be_used(straight):
         ({"control": "h"}, "no control is called"),
         ({"direction": [0.0]}, "direction of shape"),
         ({"share": 1.0}, "share"),
+        ({"share": "a"}, "share = 'a'"),
+        ({"steps": 0}, "steps = 0"),
+        ({"steps": 1.5}, "steps = 1.5"),
         ({"end": "left"}, "end = 'left'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -440,6 +443,8 @@ def test_prior_predictive_adds_noise_of_known_size(straight):
     r = (found["predictive"] - found["model"]) / 0.3
     assert abs(r.std() - 1) < 4 / np.sqrt(2 * r.size)
     assert prior_predictive(straight, 0, [[7.0]], 10)["latent"].shape == (10, 1, 1)
+    with pytest.raises(InputError, match=r"draws = 2\.5 is not a whole number"):
+        prior_predictive(straight, 0, draws=2.5)
     with pytest.raises(InputError, match="draws = 1"):
         prior_predictive(straight, 0, draws=1)
 

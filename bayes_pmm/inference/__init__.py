@@ -1,5 +1,8 @@
 """Inference methods: frozen objects with one protocol (:mod:`bayes_pmm.inference.protocol`)."""
 
+from dataclasses import asdict, fields
+from typing import Any
+
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.auto import Auto
 from bayes_pmm.inference.laplace import Laplace
@@ -22,9 +25,19 @@ __all__ = [
     "TemperedSMC",
     "Variational",
     "method_by_name",
+    "method_of",
+    "settings_of",
 ]
 
-SAMPLERS = ("auto", "nuts", "manifold", "variational", "laplace", "smc")
+METHODS = {
+    "auto": Auto,
+    "nuts": NUTS,
+    "manifold": Manifold,
+    "variational": Variational,
+    "laplace": Laplace,
+    "smc": TemperedSMC,
+}
+SAMPLERS = tuple(METHODS)
 
 
 def method_by_name(
@@ -63,3 +76,36 @@ def method_by_name(
     if name == "smc":
         return TemperedSMC(chains=chains, draws=draws)
     raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")
+
+
+def settings_of(method: Method) -> dict[str, Any] | None:
+    """A method's name and settings as plain values, or None for a method that is not of this package.
+
+    What belongs to one posterior or one process is left out: starting points already found, controls to be judged at,
+    a pilot's rule, and the method whose draws an approximation was compared with.
+    """
+    name = next((name for name, kind in METHODS.items() if type(method) is kind), None)
+    if name is None:
+        return None
+    values = {f.name: getattr(method, f.name) for f in fields(method)}
+    plain = {k: v for k, v in values.items() if v is None or isinstance(v, bool | int | float | str)}
+    if isinstance(found := values.get("starts"), AnnealedStarts):
+        plain["starts"] = asdict(found)
+    return {"name": name} | {k: v for k, v in plain.items() if k not in ("exact", "pilot")}
+
+
+def method_of(info: dict[str, Any]) -> Method:
+    """The method that draws were made with, from their ``info``.
+
+    Raises
+    ------
+    InputError
+        If it is not one of this package.
+    """
+    settings = dict(info.get("method") or {})
+    if not settings:
+        raise InputError("the fit does not say with which settings it was made; give a method")
+    kind = METHODS[settings.pop("name")]
+    if "starts" in settings:
+        settings["starts"] = AnnealedStarts(**settings["starts"])
+    return kind(**settings)

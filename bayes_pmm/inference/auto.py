@@ -62,10 +62,9 @@ class Auto:
 
     The first windows of the manifold sampler's warm-up are its pilot, and the first of NUTS's where that comes first:
     where it needs very many steps, the manifold sampler takes its place (a warm-up of at most 100 draws has no pilot).
-    Where draws do not suffice (R-hat and ESS of
-    the outputs at the training controls and as far again from their centre, or divergent transitions), NUTS is followed
-    by the manifold sampler, and that goes on from where the chains are, with as many transitions for each draw as its
-    first run lets expect to suffice, ``longer`` at most.
+    Where draws do not suffice (R-hat and ESS of the outputs at the training controls, as far again from their centre
+    and ``at``, or divergent transitions), NUTS is followed by the manifold sampler, and that goes on from where the
+    chains are, with as many transitions for each draw as its first run lets expect to suffice, ``longer`` at most.
     Where that does not help either and the noise is not small, NUTS is tried if it was not.
 
     Parameters
@@ -78,6 +77,9 @@ class Auto:
         Transitions for each draw of the second run at most; 1 for no second run.
     starts : AnnealedStarts
         Found once, for every attempt.
+    at : tuple of tuples of float
+        Controls at which outputs must suffice too, of shape (P, p); :func:`~bayes_pmm.fit` gives its prediction
+        controls.
     """
 
     chains: int = 4
@@ -85,6 +87,7 @@ class Auto:
     warmup: int | None = None
     longer: int = 4
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    at: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self):
         at_least(self, chains=1, draws=4, longer=1)
@@ -124,7 +127,7 @@ class Auto:
                 attempts.append(_Attempt(error=error))
                 lost += time.perf_counter() - began
             else:
-                attempts.append(_Attempt(draws, *_convergence(posterior, draws)))
+                attempts.append(_Attempt(draws, *_convergence(posterior, draws, self.at)))
         drawn = [a for a in attempts if a.draws is not None]
         if not drawn:
             raise attempts[-1].error
@@ -257,14 +260,17 @@ def _noise(posterior: Posterior, found: Starts) -> float:
     return float(np.min(noise / np.asarray(posterior.scaling.spread)))
 
 
-def _convergence(posterior: Posterior, draws: Draws) -> tuple[float, float]:
-    """Largest R-hat and smallest ESS of floors and of outputs at the data and as far again from their centre.
+def _convergence(
+    posterior: Posterior, draws: Draws, at: tuple[tuple[float, ...], ...]
+) -> tuple[float, float]:
+    """Largest R-hat and smallest ESS of floors and of outputs at the data, as far again from their centre, and ``at``.
 
-    Prediction controls are not known here, and controls beyond the data need not be in the domain of the basis; its
-    terms can be continued always.
+    Controls beyond the data need not be in the domain of the basis; its terms can be continued always.
     """
-    phi = np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, posterior.data.controls))
-    phi = jnp.asarray(np.concatenate([phi, 2 * phi - phi.mean(0)]))
+    terms = lambda c: np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, c))  # noqa: E731
+    phi = terms(posterior.data.controls)
+    parts = [phi, 2 * phi - phi.mean(0)] + ([terms(np.asarray(at))] if at else [])
+    phi = jnp.asarray(np.concatenate(parts))
     one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)  # noqa: E731
     shape = next(iter(draws.sites.values())).shape[:2]
     flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
