@@ -127,6 +127,28 @@ def test_manifold_where_nuts_does_not_suffice_at_large_noise(posterior, canned, 
     assert METHOD.run(posterior, KEY).info["sampler"] == "manifold"
 
 
+def test_nuts_goes_on_where_little_is_missing(posterior, canned, monkeypatch):  # noqa: ARG001
+    monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
+    # Of 200 draws R-hat below 1.2 and ESS of 20 are wanted; 10 of 20 asks for three times as many.
+    found = [(1.1, 10.0), (1.1, 30.0)]
+    monkeypatch.setattr(auto, "_convergence", lambda *_: found.pop(0))
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "nuts"
+    assert "nuts came to R-hat 1.100 and ESS 10, went on 3 times as long" in info["choice"]
+    # Where that does not suffice either, the manifold sampler has its turn; where much is missing, at once.
+    found = [(1.1, 10.0), (1.1, 12.0), (1.0, 200.0)]
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "manifold"
+    assert info["choice"].count("nuts came to") == 2
+    found = [(1.1, 4.0), (1.0, 200.0)]
+    info = METHOD.run(posterior, KEY).info
+    assert info["sampler"] == "manifold"
+    assert "went on" not in info["choice"]
+    found = [(1.1, 10.0), (1.0, 200.0)]
+    info = dataclasses.replace(METHOD, longer=1).run(posterior, KEY).info
+    assert info["sampler"] == "manifold"
+
+
 def test_manifold_where_the_pilot_of_nuts_needs_many_steps(posterior, monkeypatch, tmp_path):
     monkeypatch.setattr(auto, "LARGE_NOISE", 1e-4)
     monkeypatch.setattr(auto, "PILOT_STEPS", 1)

@@ -47,7 +47,8 @@ NUTS_NOISE = 3e-4
 where it is slow, and 1e-4."""
 
 MOST_ATTEMPTS = 4
-"""Attempts of a plan at most: NUTS that gives way, the manifold sampler, that again and longer, and NUTS after all."""
+"""Attempts of a plan at most: NUTS and the manifold sampler, each of them twice; or NUTS that gives way, the manifold
+sampler twice, and NUTS after all."""
 
 MARGIN = 1.5
 """How many times the ESS that is wanted a longer run aims at, as the estimate that it starts from is a rough one."""
@@ -63,8 +64,9 @@ class Auto:
     The first windows of the manifold sampler's warm-up are its pilot, and the first of NUTS's where that comes first:
     where it needs very many steps, the manifold sampler takes its place (a warm-up of at most 100 draws has no pilot).
     Where draws do not suffice (R-hat and ESS of the outputs at the training controls, as far again from their centre
-    and ``at``, or divergent transitions), NUTS is followed by the manifold sampler, and that goes on from where the
-    chains are, with as many transitions for each draw as its first run lets expect to suffice, ``longer`` at most.
+    and ``at``, or divergent transitions), a sampler goes on from where its chains are, with as many transitions for
+    each draw as its first run lets expect to suffice, ``longer`` at most. NUTS does so only where that many should
+    suffice; after it comes the manifold sampler.
     Where that does not help either and the noise is not small, NUTS is tried if it was not.
 
     Parameters
@@ -160,21 +162,29 @@ class Auto:
             yield "nuts", first, f"noise about {noise:.1g} of the spread, where NUTS is cheaper"
             if attempts[-1].reached(total):
                 return
+            if attempts[-1].near(total, self.longer):
+                yield "nuts_longer", *self._longer(first, found, attempts[-1])
+                if attempts[-1].reached(total):
+                    return
         manifold = Manifold(self.chains, warm(500), self.draws, starts=found, pilot=_pilot)
         reason = f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
         yield "manifold", manifold, attempts[-1].trouble if large else reason
         if attempts[-1].reached(total):
             return
         if attempts[-1].draws is not None and self.longer > 1:
-            rest = _going_on(found, attempts[-1].draws)
-            times = min(attempts[-1].lacking(total), self.longer)
-            method = dataclasses.replace(manifold, thin=times, starts=rest, pilot=None)
-            yield "manifold_longer", method, f"{attempts[-1].trouble}, went on {times} times as long"
+            yield "manifold_longer", *self._longer(manifold, found, attempts[-1])
             if attempts[-1].reached(total):
                 return
         tried = large and attempts[0].draws is not None
         if not tried and (attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE)):
             yield "nuts_after", nuts, attempts[-1].trouble
+
+    def _longer(self, method: Manifold | NUTS, found: Starts, before: "_Attempt") -> tuple[Method, str]:
+        """The method from where its chains are now, with more transitions for each draw, and the reason."""
+        times = min(before.lacking(self.chains * self.draws), self.longer)
+        rest = _going_on(found, before.draws)
+        reason = f"{before.trouble}, went on {times} times as long"
+        return dataclasses.replace(method, thin=times, starts=rest, pilot=None), reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +207,10 @@ class _Attempt:
         share = min(total / GOAL_DRAWS, 1.0)
         lack = max(GOAL_ESS * share / max(self.ess, 1.0), (self.rhat - 1) * share / (GOAL_RHAT - 1))
         return int(np.ceil(np.clip(MARGIN * lack, 2, 1e6)))
+
+    def near(self, total: int, longer: int) -> bool:
+        """Whether a run so many times as long should suffice."""
+        return self.draws is not None and self.divergent <= DIVERGENT_SHARE and self.lacking(total) <= longer
 
     @property
     def divergent(self) -> float:

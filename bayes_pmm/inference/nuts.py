@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer.hmc import hmc
+from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.util import ParamInfo
 
 from bayes_pmm.errors import InputError
@@ -43,6 +44,8 @@ class NUTS:
         At most 2**max_tree_depth - 1 leapfrog steps a draw.
     dense_mass : bool
         Full mass matrix rather than its diagonal.
+    thin : int
+        Transitions for each kept draw, in sampling only.
     batched : bool, optional
         All chains in one batch rather than one thread a chain; by default on anything but a CPU. In a batch each
         draw takes as long as the longest of the chains' trees.
@@ -59,12 +62,13 @@ class NUTS:
     target_accept: float = 0.95
     max_tree_depth: int = 10
     dense_mass: bool = True
+    thin: int = 1
     batched: bool | None = None
     starts: AnnealedStarts = field(default_factory=AnnealedStarts)
     pilot: Callable[[dict[str, np.ndarray]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        at_least(self, chains=1, warmup=1, draws=4, max_tree_depth=1)
+        at_least(self, chains=1, warmup=1, draws=4, max_tree_depth=1, thin=1)
         if not (in_range(self.target_accept) and self.target_accept < 1):
             raise InputError(f"target_accept = {self.target_accept!r} must lie between 0 and 1")
 
@@ -124,10 +128,19 @@ class NUTS:
             )
 
         def chunk(state, count, shared, arrays):  # noqa: ARG001
-            return collect(lambda s: step(s, (arrays,), {}), _record, state, count)
+            def transition(_, at: _At) -> _At:
+                state = step(at.state, (arrays,), {})
+                return _At(state, at.diverging | state.diverging, at.n_steps + state.num_steps)
+
+            def draw(at: _At) -> _At:
+                times = jnp.where(at.state.i < self.warmup, 1, self.thin)
+                return jax.lax.fori_loop(0, times, transition, _At.at(at.state))
+
+            at, kept = collect(draw, _record, _At.at(state), count)
+            return at.state, kept
 
         states = [initial(z, k) for z, k in zip(start, jax.random.split(key, self.chains), strict=True)]
-        dearest = _dearest(posterior.data.n_rows, posterior.pmm.dim, self.max_tree_depth)
+        dearest = self.thin * _dearest(posterior.data.n_rows, posterior.pmm.dim, self.max_tree_depth)
         first = PILOT if self.pilot is not None and self.warmup > PILOT else 0
         chunk_draws = chunk_for(dearest)
         segments = [
@@ -159,13 +172,26 @@ def _dearest(rows: int, dim: int, max_tree_depth: int) -> float:
     return COST * rows * dim**2 * 2**max_tree_depth
 
 
-def _record(state) -> tuple[dict, dict]:
+class _At(NamedTuple):
+    """A chain between two kept draws: NumPyro's state, and what happened since the draw before."""
+
+    state: HMCState
+    diverging: jax.Array
+    n_steps: jax.Array
+
+    @classmethod
+    def at(cls, state: HMCState) -> "_At":
+        return cls(state, jnp.zeros_like(state.diverging), jnp.zeros_like(state.num_steps))
+
+
+def _record(at: _At) -> tuple[dict, dict]:
+    state = at.state
     stats = {
         "lp": -state.potential_energy,
         "energy": state.energy,
-        "diverging": state.diverging,
+        "diverging": at.diverging,
         "acceptance_rate": state.accept_prob,
-        "n_steps": state.num_steps,
+        "n_steps": at.n_steps,
         "step_size": state.adapt_state.step_size,
     }
     return state.z, stats
