@@ -248,6 +248,13 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             Scaling.from_dict(about["scaling"]),
             Widening(**about.get("widening", {"rate": 0.0})),
         )
+        if about["basis_is_custom"] and not np.allclose(
+            _terms(posterior), about.get("terms", _terms(posterior))
+        ):
+            raise InputError(
+                f"the fit's basis '{about['basis']}' has other terms at the training controls than basis = '{basis}';"
+                " pass the one that it was fitted with"
+            )
         sites = {k: tree["posterior"][k].values for k in about["sites"]}
         stats = {k: v.values for k, v in tree["sample_stats"].data_vars.items() if k != WEIGHT}
         diagnosis = Diagnosis(**(about["diagnosis"] | {"reasons": tuple(about["diagnosis"]["reasons"])}))
@@ -291,6 +298,11 @@ def _basis(about: dict, n_controls: int, given: Basis | None) -> Basis:
     return given
 
 
+def _terms(posterior: Posterior) -> list[list[float]]:
+    """The basis at the training controls, by which another one of the same name is known."""
+    return np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, posterior.data.controls)).tolist()
+
+
 def _description(
     posterior: Posterior, draws: Draws, diagnosis: Diagnosis, key: jax.Array, defect: Defect | None
 ) -> dict:
@@ -306,6 +318,7 @@ def _description(
         "field": posterior.pmm.field,
         "basis": basis,
         "basis_is_custom": custom,
+        "terms": _terms(posterior),
         "prior": asdict(posterior.prior),
         "noise": asdict(posterior.noise),
         "scaling": posterior.scaling.to_dict(),

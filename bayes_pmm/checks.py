@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit, as_posterior
 from bayes_pmm.inference import Draws
 from bayes_pmm.judging import mixture
@@ -73,6 +73,8 @@ class PredictiveCheck:
         Probability of a replicated statistic below the observed one, ties counted half.
     p_value : array (K, Q)
         Two-sided: twice the smaller tail.
+    status, reasons
+        Of the fit; ``ok`` for the prior, which needs none.
     """
 
     kind: str
@@ -82,6 +84,8 @@ class PredictiveCheck:
     replicated: np.ndarray
     pit: np.ndarray
     p_value: np.ndarray
+    status: str = "ok"
+    reasons: tuple[str, ...] = ()
 
     def to_dataframe(self):
         """One row per statistic and output, as a pandas DataFrame."""
@@ -101,7 +105,8 @@ class PredictiveCheck:
         # Two digits of the spread of the replicated ones: three of the value would hide it behind a large offset.
         spread = self.replicated.std(axis=-1).ravel()
         table["observed"] = [against(x, s) for x, s in zip(table["observed"], spread, strict=True)]
-        return table.to_string(index=False, float_format="{:.3g}".format)
+        text = table.to_string(index=False, float_format="{:.3g}".format)
+        return "\n".join([*status_lines(self.status, self.reasons), text])
 
     __repr__ = __str__
 
@@ -141,6 +146,11 @@ def predictive_check(
     PredictiveCheck
         NaN where an output has too few rows for a statistic.
 
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or a statistic does not give one number for each row of values.
+
     References
     ----------
     Gelman, Meng, Stern, Statistica Sinica 6, 733 (1996).
@@ -167,14 +177,25 @@ def predictive_check(
             if name == "residuals":
                 of = lambda v: _neighbour_product((v - mean[:, seen, q]) / sd[:, seen, q], c)  # noqa: B023, E731
             else:
-                of = lambda v: np.asarray(functions[name](v, c), float)  # noqa: B023, E731
+                of = lambda v: _one_number_each(name, functions[name](v, c), len(v))  # noqa: B023, E731
             replicated[k, q], real = of(rep), of(y)
             observed[k, q] = np.average(np.broadcast_to(real, w.shape), weights=w)
             if np.isfinite(replicated[k, q]).all() and np.isfinite(real).all():
                 ties = (replicated[k, q] < real) + 0.5 * (replicated[k, q] == real)
                 below[k, q] = np.average(ties, weights=w)
     p_value = np.minimum(1.0, 2 * np.minimum(below, 1 - below))
-    return PredictiveCheck(kind, names, data.output_names, observed, replicated, below, p_value)
+    judged = (fit.status, fit.reasons) if kind == "posterior" else ("ok", ())
+    return PredictiveCheck(kind, names, data.output_names, observed, replicated, below, p_value, *judged)
+
+
+def _one_number_each(name: str, found: np.ndarray, count: int) -> np.ndarray:
+    found = np.asarray(found, float)
+    if found.shape != (count,):
+        raise InputError(
+            f"statistic {name}: gives shape {found.shape} for {count} rows of values; give one number for each row, as"
+            " y.mean(axis=1) does"
+        )
+    return found
 
 
 def _nearest(c: np.ndarray, count: int) -> np.ndarray | None:

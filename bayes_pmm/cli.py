@@ -17,6 +17,7 @@ from bayes_pmm.compare import WEIGHTS
 from bayes_pmm.compare import compare as compare_fits
 from bayes_pmm.conditions import parse_number
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
+from bayes_pmm.files import write_new
 from bayes_pmm.fit import Fit, load
 from bayes_pmm.grids import controls_from_at
 from bayes_pmm.hermitian import FIELDS
@@ -24,11 +25,11 @@ from bayes_pmm.inference import SAMPLERS, Auto, method_by_name
 from bayes_pmm.inference.variational import GUIDES
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
-from bayes_pmm.outputs import Level, Output, parse_output
+from bayes_pmm.outputs import Level, Output, output_named, parse_output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands, probabilities_of, quantile_column
 from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
-from bayes_pmm.report import render_report, write_new
+from bayes_pmm.report import render_report
 from bayes_pmm.runs import check_folder, digests, execute, finished_summary, read_about, read_rest
 from bayes_pmm.tables import read_dataset
 from bayes_pmm.widening import Widening
@@ -439,7 +440,7 @@ def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:
         if equals:
             expressions.append(parse_output(expression))
         else:
-            if (meant := _output_named(name)) not in (None, Level(level)):
+            if (meant := output_named(name)) not in (None, Level(level)):
                 raise InputError(
                     f"--outputs: column '{name}' alone would be level E{level}; write {name}={meant}, or"
                     f" {name}=E{level} if you mean that"
@@ -447,14 +448,6 @@ def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:
             expressions.append(Level(level))
             level += 1
     return names, expressions
-
-
-def _output_named(name: str) -> Output | None:
-    """What a column's name says as an expression, or None."""
-    try:
-        return parse_output(name)
-    except InputError:
-        return None
 
 
 def _split(text: str, option: str) -> list[str]:

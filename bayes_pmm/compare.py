@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from bayes_pmm import validation
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.evidence import Evidence, log_evidence
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference import Method, method_of
@@ -46,6 +46,8 @@ class Compared:
         Leave-future-out, if asked for.
     evidence : Evidence or None
         If asked for.
+    missing : tuple of str
+        Which of these were asked for and could not be had, and why.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Compared:
     loo: Loo
     future: validation.LeftOut | None = None
     evidence: Evidence | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -125,6 +128,7 @@ class Comparison:
         ]
         for m in self.models:
             found += [f"{m.name}: {m.fit.status}: {reason}" for reason in m.fit.reasons]
+            found += [f"{m.name}: {text}" for text in m.missing]
             if m.fit.defect is not None:
                 found.append(f"{m.name}: its scores are those of the matrices, without the learned defect")
             if len(m.loo.above):
@@ -188,15 +192,16 @@ class Comparison:
         Returns
         -------
         Bands
-            Its status is the worst among the models with a weight of 1 % at least, and a doubt of any of them about a
-            point is one of the average; the others are left out.
+            Its status is the worst among the models with a weight of 1 % at least, and suspect at best where the scores
+            that the weights come from are not to be trusted. A doubt of any of these models about a point is one of the
+            average; the others are left out.
 
         Raises
         ------
         InputError
             For unknown or unusable weights, or bad controls.
         """
-        w = self._weights(weights)
+        w, doubted = self._weights(weights), self._doubted(weights)
         key = None if key is None else as_key(key)
         # Of more than a hundred models none may reach that.
         least = min(NOTICEABLE, w.max())
@@ -216,8 +221,10 @@ class Comparison:
             for kind, parts in samples.items()
         }
         chains = np.concatenate([x * m.fit.weights / m.fit.weights.sum() for m, x in members])
-        status = max((b.status for b in used), key=("ok", "suspect", "failed").index)
-        reasons = tuple(f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons)
+        statuses = [b.status for b in used] + ["suspect"] * len(doubted)
+        status = max(statuses, key=("ok", "suspect", "failed").index)
+        reasons = [f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons]
+        reasons = tuple(reasons + doubted)
         doubts = {
             name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
             for name in dict.fromkeys(name for b in used for name in b.doubts)
@@ -233,9 +240,23 @@ class Comparison:
             levels,
         )
 
+    def _default(self, weights: str | Sequence[float] | None) -> str | Sequence[float]:
+        return ("future" if "future" in self.weights else "stacking") if weights is None else weights
+
+    def _doubted(self, weights: str | Sequence[float] | None) -> list[str]:
+        """What speaks against the scores that weights of this name come from, model by model."""
+        name, found = self._default(weights), []
+        for m in self.models:
+            if isinstance(name, str) and name in ("stacking", "pseudo_bma") and m.loo and len(m.loo.above):
+                found.append(f"weights: loo of {len(m.loo.above)} data of {m.name} is not to be trusted")
+            if isinstance(name, str) and name == "future" and m.future and m.future.status != "ok":
+                found.append(f"weights: a refit of {m.name} is {m.future.status}")
+            if isinstance(name, str) and name == "evidence" and m.evidence and m.evidence.status != "ok":
+                found.append(f"weights: the evidence of {m.name} is {m.evidence.status}")
+        return found
+
     def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
-        if weights is None:
-            weights = "future" if "future" in self.weights else "stacking"
+        weights = self._default(weights)
         if isinstance(weights, str):
             if weights == "equal":
                 return np.full(len(self.models), 1 / len(self.models))
@@ -288,11 +309,13 @@ def compare(
     Returns
     -------
     Comparison
+        An evidence or leave-future-out that could not be had of one model is missing in its row, and the notes say why.
 
     Raises
     ------
     InputError
-        If there are fewer than two fits, or their data differ.
+        If there are fewer than two fits, their data differ, a fit has too few draws for LOO, or it does not say by
+        which method it is to be refitted.
 
     References
     ----------
@@ -304,23 +327,29 @@ def compare(
     _check_data(named)
     key = as_key(key)
     k_bootstrap, *keys = jax.random.split(key, 1 + len(named))
+    if leave_future_out and method is None:
+        own = {name: method_of(fit.draws.info) for name, fit in named.items()}
+    else:
+        own = dict.fromkeys(named, method)
+    split = {name: jax.random.split(k, 3) for name, k in zip(named, keys, strict=True)}
+    # What every model must have comes first, so that hours of refits do not end in its error.
+    scored = {name: loo(fit, refit=refit, key=split[name][0]) for name, fit in named.items()}
     models = []
-    for (name, fit), k in zip(named.items(), keys, strict=True):
-        k_loo, k_future, k_evidence = jax.random.split(k, 3)
-        future = None
+    for name, fit in named.items():
+        _, k_future, k_evidence = split[name]
+        future = found = None
+        missing = []
+        if evidence or check:
+            try:
+                found = log_evidence(fit, k_evidence, check=check)
+            except BayesPMMError as error:
+                missing.append(f"no evidence: {error}")
         if leave_future_out:
-            future = validation.leave_future_out(
-                fit.posterior, method or method_of(fit.draws.info), k_future, share=share
-            )
-        models.append(
-            Compared(
-                name,
-                fit,
-                loo(fit, refit=refit, key=k_loo),
-                future,
-                log_evidence(fit, k_evidence, check=check) if evidence or check else None,
-            )
-        )
+            try:
+                future = validation.leave_future_out(fit.posterior, own[name], k_future, share=share)
+            except BayesPMMError as error:
+                missing.append(f"no leave-future-out: {error}")
+        models.append(Compared(name, fit, scored[name], future, found, tuple(missing)))
     return Comparison(tuple(models), _all_weights(models, k_bootstrap))
 
 

@@ -92,7 +92,7 @@ def conformal(
     kind : {"predictive", "latent"}
         Of :class:`~bayes_pmm.predict.Bands`; an array has its own.
     probabilities : sequence of float (K,)
-        Of the quantiles in an array.
+        Of the quantiles in an array, such as ``LeftOut.probabilities``.
 
     Returns
     -------
@@ -160,7 +160,8 @@ def _ends(
     if not all(map(len, places)):
         levels = ", ".join(f"{1 - 2 * p:g}" for p in stored[stored < 0.5][::-1])
         raise InputError(
-            f"level = {level:g}: only the bands of {levels} are stored; use one, or predict with levels=({level:g},)"
+            f"level = {level:g}: only the bands of {levels} are stored; use one, or predict, or"
+            f" leave out, with levels=({level:g},) and give their probabilities"
         )
     low, middle, high = (q[i[0]] for i in places)
     return low, middle, high

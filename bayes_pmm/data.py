@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -110,6 +111,9 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
 
 def _named_columns(table: Any, what: str) -> Any:
     """Columns by name: a mapping or a table as it is, and a single column that has a name."""
+    # An xarray Dataset that has but coordinates, such as ds[["g"]] of a dimension g.
+    if hasattr(table, "data_vars") and len(table) == 0:
+        return {name: table[name] for name in table.coords}
     if isinstance(table, Mapping) or hasattr(table, "columns"):
         return table
     name = getattr(table, "name", None)
@@ -231,8 +235,12 @@ class Dataset:
         Raises
         ------
         InputError
-            Where columns differ in length, an error belongs to no output, there are fewer rows than outputs, or
-            `Dataset` finds a fault.
+            Where columns differ in length, an error belongs to no output, or `Dataset` finds a fault.
+
+        Warns
+        -----
+        UserWarning
+            Where there are fewer rows than outputs, which may mean a transposed table.
 
         Examples
         --------
@@ -308,6 +316,16 @@ class Dataset:
         largest = self.errors.max(axis=0)
         scale = np.where(largest > 0, largest, 1.0)
         return scale * np.sqrt(np.sum((self.errors / scale) ** 2, axis=0) / self.mask.sum(axis=0))
+
+    def to_dataframe(self):
+        """Controls, outputs and known errors (``error NAME``), one row per row, as a pandas DataFrame."""
+        import pandas as pd
+
+        columns = [*zip(self.control_names, self.controls.T, strict=True)]
+        columns += zip(self.output_names, self.values.T, strict=True)
+        known = zip(self.output_names, self.errors.T, strict=True)
+        columns += [(f"error {name}", error) for name, error in known if error.any()]
+        return pd.DataFrame(dict(columns))
 
     def control_columns(self, rows: ArrayLike, taken: Sequence[str]) -> dict[str, np.ndarray]:
         """Columns of the rows' controls for a table: a control whose name is taken there is called "control NAME"."""
@@ -440,17 +458,18 @@ class Dataset:
             raise InputError(f"{self._place()}there are no rows (0); give at least one")
 
     def not_transposed(self) -> Dataset:
-        """Return the dataset itself, if it has as many rows as outputs at least: fewer mostly mean a transposed table.
+        """Return the dataset itself.
 
-        Raises
-        ------
-        InputError
-            Otherwise.
+        Warns
+        -----
+        UserWarning
+            If it has fewer rows than outputs, which may mean a transposed table.
         """
         if self.n_rows < self.n_outputs:
-            raise InputError(
-                f"{self._place()}fewer rows ({self.n_rows}) than outputs ({self.n_outputs}); add rows, name fewer "
-                f"outputs, or transpose the table if its rows and columns are interchanged"
+            warnings.warn(
+                f"{self._place()}fewer rows ({self.n_rows}) than outputs ({self.n_outputs}); if rows and columns are"
+                " interchanged, transpose the table",
+                stacklevel=3,
             )
         return self
 

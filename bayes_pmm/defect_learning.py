@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from bayes_pmm.defect import Defect, Growth, scale_posterior
-from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, as_fit, as_posterior
-from bayes_pmm.inference import Method, method_by_name
+from bayes_pmm.inference import Method, as_method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, in_range
 from bayes_pmm.validation import outer_rows, refit_without
 
 __all__ = ["learn_defect", "with_defect"]
@@ -47,6 +47,8 @@ def learn_defect(
 
     Raises
     ------
+    InputError
+        If the share or the method cannot be used.
     BayesPMMError
         If no end could be left out and refitted.
 
@@ -57,7 +59,9 @@ def learn_defect(
     """
     posterior = as_posterior(posterior)
     growth = Growth() if growth is None else growth
-    method = method_by_name(method) if isinstance(method, str) else method
+    method = as_method(method)
+    if not (in_range(share) and share < 1):
+        raise InputError(f"share = {share!r}: use a share of the rows between 0 and 1")
     key = as_key(key)
     data, spread = posterior.data, np.asarray(posterior.scaling.spread)
     residuals, covariances, kernels, failures = [], [], [], []
@@ -94,5 +98,13 @@ def learn_defect(
 
 
 def with_defect(fit: Fit, defect: Defect) -> Fit:
-    """The same fit with bands that a learned defect widens outside the data."""
+    """The same fit with bands that a learned defect widens outside the data.
+
+    Raises
+    ------
+    InputError
+        If ``fit`` is no fit or ``defect`` is not what :func:`learn_defect` returns.
+    """
+    if not isinstance(defect, Defect):
+        raise InputError(f"{type(defect).__name__} is no defect; give learn_defect(posterior, key=0)")
     return replace(as_fit(fit), defect=defect)

@@ -27,6 +27,8 @@ class _Limits:
     divergent_share: float = DIVERGENT_SHARE
     pareto_k: float = 0.7
     failed_pareto_k: float = 1.0
+    exact_shift: float = 0.5
+    exact_width: float = 1.4
     basin_evidence: float = 3.0
     failed_steps: float = 0.5
     floor_of_scatter: float = 1.5
@@ -80,6 +82,8 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         k = max((m.get("pareto_k") or 0.0 for m in modes), default=0.0)
         if k > LIMITS.pareto_k:
             masses += f", which are a guess (Pareto k {k:.2g}); better ones are those of bp.with_mode_masses"
+        if info.get("masses_doubted"):
+            masses += f", which are a guess ({info['masses_doubted']})"
         suspect.append(
             f"the chains are in {len(modes)} modes that they do not leave (masses {masses}): the band weighs them so;"
             " use more chains" + (", or compare with TemperedSMC" if "floor" not in draws.sites else "")
@@ -97,6 +101,8 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         )
         if bad or k > limit:
             (failed if bad else suspect).append(text)
+        if "against_exact" in info:
+            suspect += _against_exact(info["against_exact"])
     else:
         floor = None if posterior is None else draws.sites.get("floor")
         spread = None if posterior is None else posterior.scaling.spread
@@ -119,6 +125,10 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
             limit = LIMITS.failed_rhat if bad else LIMITS.rhat
             text = f"R-hat {max_rhat:.4f} of an output or floor is above {limit}: the chains disagree{cure}"
             (failed if bad else suspect).append(text)
+        if outputs.shape[0] == 1 and max_rhat is not None:
+            suspect.append(
+                "a single chain cannot show whether there is another mode; use two chains at least"
+            )
         if min_ess is not None and not min_ess >= LIMITS.ess:
             bad = not min_ess >= LIMITS.failed_ess
             limit = LIMITS.failed_ess if bad else LIMITS.ess
@@ -153,6 +163,24 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
         )
     status = "failed" if failed else "suspect" if suspect else "ok"
     return Diagnosis(status, tuple(failed + suspect), max_rhat, min_ess, divergences)
+
+
+def _against_exact(exact: dict) -> list[str]:
+    """What speaks against an approximation, or against the draws that it was compared with."""
+    found = []
+    # Fits that were saved before these were known do not have them.
+    if "rhat" in exact and not (exact["rhat"] <= LIMITS.rhat and exact["ess"] >= LIMITS.ess):
+        found.append(
+            f"the exact draws that it was compared with have R-hat {exact['rhat']:.4f} and an effective sample size of"
+            f" {exact['ess']:.0f}: the comparison is rough; give exact= with more draws"
+        )
+    narrow, wide = 1 / LIMITS.exact_width, LIMITS.exact_width
+    if exact["shift"] > LIMITS.exact_shift or not narrow <= exact["narrowest"] <= exact["widest"] <= wide:
+        found.append(
+            f"its means are off by up to {exact['shift']:.2g} of the exact standard deviations, and its own are"
+            f" {exact['narrowest']:.2g} to {exact['widest']:.2g} times these: use the exact sampler"
+        )
+    return found
 
 
 def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[str]:

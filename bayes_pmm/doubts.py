@@ -8,7 +8,8 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     the training data by more than a small part of its variation, or by more than the noise, the data know little about
     couplings, and what bends the levels further out is a surprise.
 ``wide``
-    The standard deviation of the band, widening included, exceeds the spread of all levels together: it is a guess.
+    The standard deviation of the band, with widening, floor and defect, exceeds twice the output's own spread in the
+    data: it is a guess.
 ``far``
     The distance from the data is far more than their own range.
 ``prior``
@@ -38,7 +39,7 @@ __all__ = ["DOUBTS", "LIMITS", "bend", "curvature", "find_doubts", "prior_sensit
 
 DOUBTS: Mapping[str, str] = {
     "uncurved": "the training data are nearly straight and show little interaction of levels",
-    "wide": "the band is wider than the levels are spread",
+    "wide": "the band is wider than what it extrapolates varies in the data",
     "far": "much further from the data than their own range",
     "prior": "another prior scale would move the band",
     "chains": "the chains disagree here",
@@ -51,7 +52,7 @@ DOUBTS: Mapping[str, str] = {
 class _Limits:
     curvature: float = 1.0
     bend: float = 0.11
-    width: float = 1.0
+    width: float = 2.0
     distance: float = 1.5
     prior: float = 1.0
     rhat: float = 1.1
@@ -105,8 +106,37 @@ def strengths(
     w = np.repeat(weights, outputs.shape[1])
     w = w / w.sum()
     model_sd = _deviation(outputs, w)
+    defect_sd = 0.0 if defect is None else _deviation(defect, w)
+    floor_sd = 0.0
+    if posterior.noise.floor:
+        floor_sd = np.sqrt(np.average(np.mean(draws.sites["floor"] ** 2, axis=1), axis=0, weights=weights))
     apart = distances(data, controls)
-    large = np.zeros(outside.shape)
+    by_noise = np.max(curvature(posterior, draws, training, weights))
+    by_spread = np.max(bend(posterior, training, weights))
+    straight = max(limits.curvature / max(by_noise, 1e-12), limits.bend / max(by_spread, 1e-12))
+    factors = posterior.widening.factors(data, posterior.pmm.outputs, controls, by_spread)
+    found = {
+        "uncurved": np.full(outside.shape, straight),
+        "wide": np.sqrt((factors * model_sd) ** 2 + floor_sd**2 + defect_sd**2)
+        / (limits.width * np.asarray(posterior.scaling.spread)),
+        "far": apart / limits.distance,
+        "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) / limits.prior,
+        "chains": _disagreement(outputs) / (limits.rhat - 1.0),
+        "defect": _misfit(posterior, draws, training, weights, model_sd, defect_sd),
+    }
+    return {name: np.where(outside, found[name], 0.0) for name in DOUBTS}
+
+
+def _misfit(
+    posterior: Posterior,
+    draws: Draws,
+    training: np.ndarray,
+    weights: np.ndarray,
+    model_sd: np.ndarray,
+    defect_sd: np.ndarray | float,
+) -> np.ndarray:
+    """How much of the band (N, Q) is what the model cannot represent, in units of the limits."""
+    data, limits = posterior.data, LIMITS
     if posterior.noise.floor:
         floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
         known = limits.floor * data.rms_errors
@@ -114,28 +144,13 @@ def strengths(
         smooth = np.maximum(
             limits.scatter * scatter(data), limits.scatter_of_spread * np.nanstd(data.values, axis=0)
         )
-        large = large + floor / np.where(known > 0, known, np.where(smooth > 0, smooth, np.inf))
+        large = floor / np.where(known > 0, known, np.where(smooth > 0, smooth, np.inf))
     else:
         z, _ = residuals(data, training, weights)
-        large = large + z / limits.floor
-    if defect is not None:
-        other = _deviation(defect, w)
-        total = other**2 + model_sd**2
-        share = np.divide(other**2, total, out=np.zeros_like(total), where=total > 0)
-        large = np.maximum(large, share / limits.defect)
-    by_noise = np.max(curvature(posterior, draws, training, weights))
-    by_spread = np.max(bend(posterior, training, weights))
-    straight = max(limits.curvature / max(by_noise, 1e-12), limits.bend / max(by_spread, 1e-12))
-    factors = posterior.widening.factors(data, posterior.pmm.outputs, controls, by_spread)
-    found = {
-        "uncurved": np.full(outside.shape, straight),
-        "wide": factors * model_sd / np.asarray(posterior.scaling.scale) / limits.width,
-        "far": apart / limits.distance,
-        "prior": np.abs(prior_sensitivity(posterior, draws, outputs, weights)) / limits.prior,
-        "chains": _disagreement(outputs) / (limits.rhat - 1.0),
-        "defect": large,
-    }
-    return {name: np.where(outside, found[name], 0.0) for name in DOUBTS}
+        large = z / limits.floor
+    total = defect_sd**2 + model_sd**2
+    share = np.divide(defect_sd**2, total, out=np.zeros_like(total), where=total > 0)
+    return np.maximum(large, share / limits.defect)
 
 
 def bend(posterior: Posterior, training: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 
-__all__ = ["BayesPMMError", "InputError", "UnfinishedError", "disk_is_full", "not_written"]
+__all__ = ["BayesPMMError", "InputError", "UnfinishedError", "disk_is_full", "not_written", "status_lines"]
 
 
 class BayesPMMError(Exception):
@@ -39,3 +39,8 @@ def not_written(path: Path, error: Exception) -> BayesPMMError:
         return BayesPMMError(f"{path}: not written, because the disk is full; make room and try again")
     reason = " ".join(str(getattr(error, "strerror", None) or error).split())
     return InputError(f"{path}: cannot be written ({reason}); choose another place")
+
+
+def status_lines(status: str, reasons: tuple[str, ...]) -> list[str]:
+    """What stands above everything that comes from a fit which is not ok; nothing where it is."""
+    return [] if status == "ok" else [f"STATUS: {status.upper()}: {'; '.join(reasons[:1])}"]

@@ -30,7 +30,7 @@ from bayes_pmm.inference.modes import Mode
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import as_key, stream
+from bayes_pmm.settings import as_key, as_whole, stream
 
 __all__ = [
     "METHODS",
@@ -173,7 +173,9 @@ def log_evidence(
     Gronau et al., J. Math. Psych. 81, 80 (2017).
     """
     posterior, draws = as_fit(fit).posterior, fit.draws
-    key = as_key(key)
+    key, proposals = as_key(key), as_whole("proposals", proposals)
+    if not isinstance(check, bool | NestedSampling):
+        raise InputError(f"check = {check!r}: use True, False or NestedSampling(...)")
     if method not in METHODS:
         raise InputError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}")
     if posterior.prior.gauge == "none" and posterior.pmm.dim > 1:
@@ -251,6 +253,7 @@ def with_mode_masses(fit: Fit, evidence: Evidence) -> Fit:
             " this very fit"
         )
     info = {"modes": [vars(m) for m in evidence.modes], "masses_by": f"{evidence.method} sampling"}
+    info["masses_doubted"] = "; ".join(evidence.reasons)
     return rediagnosed(replace(fit, draws=replace(draws, info=draws.info | info)))
 
 

@@ -21,7 +21,7 @@ from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis, diagnose
 from bayes_pmm.doubts import bend, find_doubts, strengths
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference import Auto, Draws, Method, method_by_name, settings_of
+from bayes_pmm.inference import Auto, Draws, Method, as_method, settings_of
 from bayes_pmm.inference.checkpoint import claimed
 from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
@@ -117,8 +117,10 @@ class Fit:
         samples = self._samples(c, outputs, self._key(key), defect)
         judged = np.concatenate([self.training_outputs, outputs], axis=2)
         there = diagnose(self.draws, judged, self.posterior)
+        # A fit that did not converge elsewhere, where it was judged too, is no better here.
+        worse = max(there, self.diagnosis, key=lambda d: ("ok", "suspect", "failed").index(d.status))
         doubts = find_doubts(self._strengths(c, outputs, defect))
-        return bands(self.posterior, c, samples, there.status, there.reasons, self.weights, doubts, levels)
+        return bands(self.posterior, c, samples, worse.status, worse.reasons, self.weights, doubts, levels)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
         """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""
@@ -313,12 +315,7 @@ def fit(
             stacklevel=2,
         )
     posterior, key = as_posterior(posterior), as_key(key)
-    if isinstance(method, str):
-        method = method_by_name(method)
-    if isinstance(method, type) or not isinstance(method, Method):
-        raise InputError(
-            f"method = {method!r} is no method; give a name such as 'auto' or settings such as bp.NUTS(draws=2000)"
-        )
+    method = as_method(method)
     if controls is not None:
         controls = check_controls(posterior, controls)
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))

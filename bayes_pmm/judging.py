@@ -1,6 +1,7 @@
 """A fit's bands against exact values: its predictive distribution as a mixture of normals, and all scores."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -112,4 +113,5 @@ def judge_fit(
     elif np.shape(spread) != (data.n_outputs,) or not in_range(*np.asarray(spread).tolist()):
         raise InputError(f"spread = {spread!r}: give {data.n_outputs} positive numbers, one for each output")
     outside = data.extrapolated(controls)
-    return scores.judge(draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **exact)
+    found = scores.judge(draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **exact)
+    return replace(found, status=fit.status, reasons=fit.reasons)

@@ -21,9 +21,9 @@ from bayes_pmm import scores
 from bayes_pmm.convergence import import_arviz
 from bayes_pmm.data import Dataset
 from bayes_pmm.diagnostics import LIMITS
-from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.errors import BayesPMMError, InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
-from bayes_pmm.inference import Method
+from bayes_pmm.inference import Method, as_method
 from bayes_pmm.judging import mixture
 from bayes_pmm.settings import as_key
 from bayes_pmm.validation import Refit, refit_without
@@ -93,6 +93,8 @@ class Loo:
     limit : float
         Largest k that is trusted: 0.7, or less where there are few draws.
     refits : tuple of Refit
+    status, reasons
+        Of the fit.
     """
 
     data: Dataset
@@ -104,6 +106,8 @@ class Loo:
     how: tuple[str, ...]
     limit: float
     refits: tuple[Refit, ...] = ()
+    status: str = "ok"
+    reasons: tuple[str, ...] = ()
 
     @property
     def elpd(self) -> float:
@@ -146,14 +150,15 @@ class Loo:
     def __str__(self):
         counts = ", ".join(f"{self.how.count(h)} by {h}" for h in dict.fromkeys(self.how))
         lines = [
-            f"elpd {self.elpd:.1f} ± {self.se:.1f}, p_loo {self.p_loo:.1f}, {len(self.row)} data: {counts}"
+            *status_lines(self.status, self.reasons),
+            f"elpd {self.elpd:.1f} ± {self.se:.1f}, p_loo {self.p_loo:.1f}, {len(self.row)} data: {counts}",
         ]
         names = [f"{self.data.output_names[self.output[i]]} in row {self.row[i]}" for i in self.above]
         if names:
             lines.append(
                 f"Pareto k above {self.limit:.2f}, not to be trusted: {', '.join(names)}; pass refit="
             )
-        lines += [f"  {r.name}: {r.status}" for r in self.refits if r.status != "ok"]
+        lines += [f"  {r.name}: {r.status}: {'; '.join(r.reasons)}" for r in self.refits if r.status != "ok"]
         return "\n".join([*lines, "scores interpolation, says nothing about bands outside the data"])
 
 
@@ -195,7 +200,7 @@ def loo(
     (2021), arXiv:1906.08850.
     """
     fit = as_fit(fit)
-    data = fit.posterior.data
+    data, refit = fit.posterior.data, None if refit is None else as_method(refit)
     rows, cols = np.nonzero(data.mask)
     x, base, evaluate = _flat(fit)
     S = len(x)
@@ -236,7 +241,8 @@ def loo(
             )
             k[i], how[i] = np.nan, "refit"
             refits.append(Refit(title, found.status, found.reasons, (int(rows[i]),)))
-    return Loo(data, rows, cols, density, in_sample, k, tuple(how), float(limit), tuple(refits))
+    judged = (fit.status, fit.reasons)
+    return Loo(data, rows, cols, density, in_sample, k, tuple(how), float(limit), tuple(refits), *judged)
 
 
 def _flat(fit: Fit) -> tuple[np.ndarray, np.ndarray, Callable]:

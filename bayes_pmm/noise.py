@@ -32,6 +32,11 @@ class Noise:
 
     def __post_init__(self):
         plain_numbers(self)
+        if not isinstance(self.floor, bool):
+            raise InputError(
+                f"noise: floor = {self.floor!r} is neither True nor False; for its scale write"
+                " Noise(floor_scale=0.2)"
+            )
         if not in_range(self.floor_scale):
             raise InputError(f"noise: floor_scale = {self.floor_scale} must be positive and finite")
 

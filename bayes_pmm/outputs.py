@@ -6,7 +6,7 @@ count from 0 at the bottom; negative ones count from the top (``-1`` is the high
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -24,6 +24,7 @@ __all__ = [
     "as_outputs",
     "minimum_dim",
     "operators",
+    "output_named",
     "parse_output",
 ]
 
@@ -157,6 +158,14 @@ _EXPECTATION = re.compile(_BRAKET)
 _STRENGTH = re.compile(rf"\|\s*{_BRAKET}\s*\|\s*(?:\^|\*\*)\s*2")
 
 
+def output_named(name: str) -> Output | None:
+    """What a column's name says as an expression, or None."""
+    try:
+        return parse_output(name)
+    except InputError:
+        return None
+
+
 def parse_output(expression: str) -> Output:
     """Output from its expression.
 
@@ -213,6 +222,9 @@ def as_outputs(outputs: Sequence["Output | str"]) -> tuple[Output, ...]:
     """Tuple of outputs from outputs or their expressions."""
     if isinstance(outputs, str | Output):
         outputs = [outputs]
+    if not isinstance(outputs, Iterable):
+        raise InputError(f"outputs = {outputs!r}: give a list of expressions, such as ['E0', 'E1']")
+    outputs = tuple(outputs)
     for output in outputs:
         if not isinstance(output, str | Output):
             raise InputError(

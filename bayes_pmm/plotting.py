@@ -15,7 +15,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 
 from bayes_pmm.convergence import rhat_and_ess
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import KINDS, Bands, check_exact
 
@@ -304,6 +304,7 @@ def plot_residuals(fit: Fit) -> Figure:
     ax.set_xlabel(data.control_names[0] if one else "row of the data")
     ax.set_ylabel("(data - mean) / noise")
     legend_below(figure)
+    _mark_status(figure, fit.status, fit.reasons)
     return readable(figure)
 
 
@@ -328,7 +329,7 @@ def plot_chains(fit: Fit) -> Figure:
         "worst output" if ess is None else f"worst output: R-hat {rhat[row, q]:.4f}, ESS {ess[row, q]:.0f}"
     )
     # Above both panels: a long number at the top of the axis, such as 1e-6+4.2, is where a title of the left one is.
-    figure.suptitle(title, fontsize="small")
+    figure.suptitle("\n".join([*status_lines(fit.status, fit.reasons), title]), fontsize="small", wrap=True)
     right.axhline(ranks.shape[1] / 20, color="0.4", lw=0.8)
     right.set(xlabel="rank among all chains", ylabel="draws")
     right.legend(fontsize="small", frameon=False, ncols=2)

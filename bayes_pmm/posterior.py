@@ -2,7 +2,9 @@ r"""Model + prior + noise + data: a NumPyro model, its log densities, and its ou
 
 import itertools
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
-from bayes_pmm.outputs import Output
+from bayes_pmm.outputs import Output, output_named
 from bayes_pmm.priors import MatrixPrior, Prior
 from bayes_pmm.scaling import Scaling, fit_scaling
 from bayes_pmm.scatter import scatter_of
@@ -91,6 +93,13 @@ class Posterior:
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
         if self.scaling is None:
+            for name, output in zip(self.data.output_names, self.pmm.outputs, strict=True):
+                if output_named(name) not in (None, output):
+                    warnings.warn(
+                        f"column {name} is fitted as {output}, as the model says; if its name is meant, give"
+                        f" {name!r} among the outputs",
+                        stacklevel=3,
+                    )
             _check_order(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
 
@@ -108,6 +117,20 @@ class Posterior:
                 f"  {self.noise}",
             ]
         )
+
+    def __getstate__(self):
+        # Compiled functions belong to this process.
+        return {k: v for k, v in vars(self).items() if k not in ("outputs_of_draws", "terms")}
+
+    @cached_property
+    def outputs_of_draws(self) -> Callable[[dict, jax.Array], jax.Array]:
+        """Compiled function from sites (S, ...) and controls (N, p) to outputs (S, N, Q), without floor and noise."""
+        return jax.jit(lambda s, c: jax.lax.map(lambda one: self.outputs(one, c), s, batch_size=64))
+
+    @cached_property
+    def terms(self) -> Callable[[jax.Array], jax.Array]:
+        """Compiled function from controls (N, p) to the coefficients (N, L) of the primary matrices."""
+        return jax.jit(lambda c: self.scaling.coefficients(self.pmm.basis, c))
 
     @property
     def matrix_prior(self) -> MatrixPrior:

@@ -7,6 +7,7 @@ of the output's training errors (rms).
 """
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ import numpy as np
 
 from bayes_pmm.data import columns_by_name
 from bayes_pmm.doubts import DOUBTS, bend
-from bayes_pmm.errors import InputError, not_written
+from bayes_pmm.errors import InputError, status_lines
+from bayes_pmm.files import write_new
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import stretch
@@ -47,6 +49,12 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 COPIES = 6
 """Arrays of all draws that bands are made from at once, about."""
+
+XARRAY_NAMES = (
+    *("mean", "sd", "quantile", "extrapolated", "doubtful"),
+    *("kind", "probability", "output", "doubt", "point"),
+)
+"""Names in :meth:`Bands.to_xarray`, which no control can have."""
 
 _BLOCK = 256
 _SHOWN = 8
@@ -119,15 +127,21 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
     c = check_controls(posterior, controls)
     shape = next(iter(draws.sites.values())).shape
     check_memory(len(c), posterior.data.n_outputs, shape[0] * shape[1])
-    size = min(len(c), _BLOCK)
+    size = _block_size(len(c))
     evaluate = outputs_of(posterior)
     blocks = []
     for i in range(0, len(c), size):
         block = c[i : i + size]
-        # The last block is filled up, so that one compilation serves them all.
+        # The last block is filled up, so that one compilation serves them all, and most numbers of controls.
         filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])
         blocks.append(evaluate(draws, filled)[:, :, : len(block)])
     return np.concatenate(blocks, axis=2)
+
+
+def _block_size(count: int) -> int:
+    """Controls that are evaluated together: 1, 2, 4, ... 64, then multiples of 64, ``_BLOCK`` at most."""
+    power = 1 << (count - 1).bit_length()
+    return min(power if power <= 64 else -(-count // 64) * 64, _BLOCK)
 
 
 def check_memory(controls: int, outputs: int, draws: int) -> None:
@@ -175,7 +189,7 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
         row, column = np.argwhere(~np.isfinite(c))[0]
         raise InputError(f"controls: row {row}, {posterior.data.control_names[column]} is not finite")
     # Before anything is drawn: one such row would spoil what is judged of all others.
-    phi = np.asarray(jax.jit(lambda c: posterior.scaling.coefficients(posterior.pmm.basis, c))(c))
+    phi = np.asarray(posterior.terms(c))
     if not np.isfinite(phi).all():
         row = int(np.argwhere(~np.isfinite(phi))[0, 0])
         raise InputError(
@@ -274,7 +288,7 @@ class Bands:
     extrapolated : array (N, Q) of bool
         Outside the convex hull of the rows where the output was observed.
     status : {"ok", "suspect", "failed"}
-        Of the fit, including convergence at these controls.
+        Of the fit, or worse where it has not converged at these controls.
     reasons : tuple of str
     doubts : dict of name to array (N, Q) of bool
         Where the band should not be believed, and why: :data:`~bayes_pmm.doubts.DOUBTS`. Only extrapolated points have
@@ -307,6 +321,10 @@ class Bands:
 
     def quantile(self, q: float, kind: str = "latent") -> np.ndarray:
         """One of the stored quantiles, (N, Q)."""
+        if np.ndim(q) > 0:
+            raise InputError(
+                f"q = {q!r}: ask for one quantile at a time; bands.quantiles has all that are stored"
+            )
         found = np.flatnonzero(np.abs(np.array(self.probabilities) - q) < 1e-9)
         if not len(found):
             advice = "quantiles lie between 0 and 1"
@@ -338,7 +356,7 @@ class Bands:
     def columns(self) -> tuple[str, ...]:
         """Column names of the long table."""
         names = tuple(map(quantile_column, self.probabilities))
-        rest = ("output", "kind", "mean", "sd", *names, "extrapolated", "doubts")
+        rest = ("output", "kind", "mean", "sd", *names, "extrapolated", "doubts", "status")
         return (*(f"control {n}" if n in rest else n for n in self.control_names), *rest)
 
     def rows(self):
@@ -355,26 +373,25 @@ class Bands:
                         *map(float, numbers),
                         bool(self.extrapolated[i, j]),
                         doubts,
+                        self.status,
                     ]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the long table; floats by repr.
+        """Write the long table, whole or not at all; floats by repr.
 
         Raises
         ------
         InputError
             If the file exists or cannot be written.
+        BayesPMMError
+            If the disk is full.
         """
         plain = lambda x: str(x).lower() if isinstance(x, bool) else repr(x) if isinstance(x, float) else x  # noqa: E731
-        try:
-            with open(path, "x", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(self.columns)
-                writer.writerows([plain(x) for x in row] for row in self.rows())
-        except FileExistsError:
-            raise InputError(f"{path}: exists already; choose another name or move it away") from None
-        except OSError as error:
-            raise not_written(path, error) from error
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([plain(x) for x in row] for row in self.rows())
+        write_new(Path(path), text.getvalue())
 
     def __repr__(self):
         return f"{self._headline}\n{self._head.to_string(index=False)}{self._more}"
@@ -392,9 +409,7 @@ class Bands:
             f" {int(self.extrapolated.sum())} of {self.extrapolated.size} predictions extrapolated,"
             f" {int(self.doubtful.sum())} doubtful"
         ]
-        if self.status != "ok":
-            lines.append(f"STATUS: {self.status.upper()}: {'; '.join(self.reasons[:1])}")
-        return "\n".join(lines)
+        return "\n".join(lines + status_lines(self.status, self.reasons))
 
     @property
     def _head(self):
@@ -403,11 +418,11 @@ class Bands:
 
         place = len(self.control_names) + 1
         latent = [*islice((row for row in self.rows() if row[place] == KINDS[0]), _SHOWN)]
-        table = pd.DataFrame(latent, columns=list(self.columns)).drop(columns=self.columns[place])
+        table = pd.DataFrame(latent, columns=list(self.columns)).drop(columns=[self.columns[place], "status"])
         # As many digits as show two of every sd, whatever the offset of the energies.
         size, sd = table["mean"].abs().max(), table["sd"][table["sd"] > 0].min()
         digits = int(np.clip(np.log10(size / sd) + 3, 6, 16)) if sd > 0 and 0 < size < np.inf else 6
-        for name in self.columns[place + 1 : -2]:
+        for name in self.columns[place + 1 : -3]:
             precision = 3 if name == "sd" else digits
             table[name] = [f"{value:.{precision}g}" for value in table[name]]
         return table
@@ -416,6 +431,40 @@ class Bands:
     def _more(self) -> str:
         hidden = self.extrapolated.size - _SHOWN
         return "" if hidden <= 0 else f"\n... and {hidden} more; to_dataframe() has all, predictive bands too"
+
+    def to_xarray(self):
+        """The bands as an :class:`xarray.Dataset` with ``mean``, ``sd``, ``quantile``, ``extrapolated`` and doubts.
+
+        Dimensions are ``point``, ``output``, ``kind``, ``probability`` and ``doubt``; the controls are coordinates of
+        the points.
+        """
+        import xarray as xr
+
+        names = list(self.doubts)
+        doubts = np.reshape([self.doubts[n] for n in names], (len(names), *self.extrapolated.shape))
+        return xr.Dataset(
+            {
+                "mean": (("kind", "point", "output"), np.stack([self.mean[k] for k in KINDS])),
+                "sd": (("kind", "point", "output"), np.stack([self.sd[k] for k in KINDS])),
+                "quantile": (
+                    ("kind", "probability", "point", "output"),
+                    np.stack([self.quantiles[k] for k in KINDS]),
+                ),
+                "extrapolated": (("point", "output"), self.extrapolated),
+                "doubtful": (("doubt", "point", "output"), doubts.astype(bool)),
+            },
+            coords={
+                "kind": list(KINDS),
+                "probability": list(self.probabilities),
+                "output": list(self.output_names),
+                "doubt": names,
+                **{
+                    (f"control {n}" if n in XARRAY_NAMES else n): ("point", c)
+                    for n, c in zip(self.control_names, self.controls.T, strict=True)
+                },
+            },
+            attrs={"status": self.status, "reasons": list(self.reasons)},
+        )
 
     def to_dataframe(self):
         """The long table as a pandas DataFrame."""

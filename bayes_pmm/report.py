@@ -3,22 +3,19 @@
 import base64
 import io
 import json
-import os
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 
 import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from bayes_pmm.errors import InputError, not_written
 from bayes_pmm.fit import Fit, approximation_lines, sampler_of, time_taken
 from bayes_pmm.plotting import plot_bands, plot_chains, plot_residuals
 from bayes_pmm.predict import Bands
 from bayes_pmm.scores import against
 
-__all__ = ["render_report", "summary", "write_new"]
+__all__ = ["render_report", "summary"]
 
 
 def summary(fit: Fit, bands: Bands | None = None) -> dict:
@@ -153,27 +150,6 @@ def _bands_table(bands: Bands) -> dict:
             )
     header = [*bands.control_names, "output", "median", f"{100 * level:g} % from", "to", "", "doubts"]
     return {"header": header, "rows": rows, "shown": len(chosen), "controls": N}
-
-
-def write_new(path: Path, content: str | bytes) -> None:
-    """Write a file that does not exist yet, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If it exists or cannot be written.
-    BayesPMMError
-        If the disk is full.
-    """
-    if path.exists():
-        raise InputError(f"{path}: exists already; choose another name or move it away")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise not_written(path, error) from error
 
 
 def png_bytes(figure: Figure) -> bytes:

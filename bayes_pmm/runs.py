@@ -21,6 +21,7 @@ import numpy as np
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect_learning import learn_defect, with_defect
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
+from bayes_pmm.files import write_new
 from bayes_pmm.fit import Fit, fit
 from bayes_pmm.inference.checkpoint import RUN
 from bayes_pmm.inference.protocol import Method
@@ -28,7 +29,7 @@ from bayes_pmm.locks import LOCK, locked
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import LEVELS, Bands
-from bayes_pmm.report import png_bytes, render_report, summary, write_new
+from bayes_pmm.report import png_bytes, render_report, summary
 from bayes_pmm.settings import stream
 
 PREDICTION = "prediction controls"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, ndtr
 
-from bayes_pmm.errors import InputError
+from bayes_pmm.errors import InputError, status_lines
 
 __all__ = [
     "LEVELS",
@@ -259,11 +259,16 @@ class Scores:
     pits : array (...)
         Of every value.
     outside : array (...) of bool
+    status : {"ok", "suspect", "failed"}
+        Of the fit whose bands these are; ``ok`` for draws that come from none.
+    reasons : tuple of str
     """
 
     table: Mapping[str, Mapping[str, float]]
     pits: np.ndarray
     outside: np.ndarray
+    status: str = "ok"
+    reasons: tuple[str, ...] = ()
 
     def to_dataframe(self):
         """One row per region, as a pandas DataFrame."""
@@ -272,7 +277,8 @@ class Scores:
         return pd.DataFrame.from_dict(self.table, orient="index")
 
     def __str__(self):
-        return self.to_dataframe().to_string(float_format="{:.3g}".format)
+        table = self.to_dataframe().to_string(float_format="{:.3g}".format)
+        return "\n".join([*status_lines(self.status, self.reasons), table])
 
     __repr__ = __str__
 

@@ -143,6 +143,11 @@ def read_dataset(
     ------
     InputError
         Where the file, an option or the data are at fault.
+
+    Warns
+    -----
+    UserWarning
+        Where there are fewer rows than outputs, which may mean a transposed table.
     """
     file = shown(path, 200)
     controls, outputs, errors = (

@@ -17,10 +17,10 @@ from bayes_pmm import scores
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, as_posterior, fit
-from bayes_pmm.inference import Laplace, Method, Variational
+from bayes_pmm.inference import Laplace, Method, Variational, as_method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import QUANTILES, quantile_column
+from bayes_pmm.predict import LEVELS, QUANTILES, probabilities_of, quantile_column
 from bayes_pmm.settings import as_key, as_whole, in_range, stream
 
 ENDS = ("both", "upper", "lower")
@@ -77,13 +77,15 @@ class LeftOut:
         Value minus predictive mean, in predictive standard deviations.
     crps : array (M,)
         In the output's units.
-    quantiles : array (5, M)
-        Of the predictive band, with the datum's own known error.
+    quantiles : array (K, M)
+        Of the predictive band, with the datum's own known error, at the ``probabilities``.
     distance : array (M,)
         From the kept rows, along the direction in which rows were left out, in units of the kept rows' range; NaN
         where there is no direction.
     extrapolated : array (M,) of bool
         Outside the convex hull of the rows that the refit saw of this output.
+    probabilities : tuple of float (K,)
+        Of the quantiles, ascending: the median and the ends of the intervals that were asked for.
     """
 
     data: Dataset
@@ -100,6 +102,7 @@ class LeftOut:
     quantiles: np.ndarray
     distance: np.ndarray
     extrapolated: np.ndarray
+    probabilities: tuple[float, ...] = QUANTILES
 
     @property
     def pointwise(self) -> np.ndarray:
@@ -148,7 +151,7 @@ class LeftOut:
         scores = {"output": np.array(self.data.output_names)[self.output]}
         for name in ("value", "log_density", "pit", "z", "crps", "distance", "extrapolated"):
             scores[name] = getattr(self, name)
-        scores |= {quantile_column(q): v for q, v in zip(QUANTILES, self.quantiles, strict=True)}
+        scores |= {quantile_column(q): v for q, v in zip(self.probabilities, self.quantiles, strict=True)}
         return pd.DataFrame(columns | self.data.control_columns(self.row, (*columns, *scores)) | scores)
 
     def __str__(self):
@@ -218,6 +221,7 @@ def leave_future_out(
     direction: Sequence[float] | None = None,
     share: float = 0.3,
     steps: int = 1,
+    levels: float | Sequence[float] = LEVELS,
 ) -> LeftOut:
     """Refit without the outermost rows and predict them: the question that extrapolation asks.
 
@@ -240,6 +244,8 @@ def leave_future_out(
     steps : int
         Refits at each end: step j of J leaves out j/J of the share, so the inner refits predict near points and the
         last one all of them.
+    levels : float or sequence of float
+        Probabilities of the central intervals whose ends are kept.
 
     Returns
     -------
@@ -279,7 +285,7 @@ def leave_future_out(
                 continue
             distance = np.where(rows, (t - kept.max()) / np.ptp(kept), np.nan)
             plan.append((title, np.repeat(rows[:, None], data.n_outputs, axis=1), distance))
-    return _left_out(posterior, method, key, plan, skipped)
+    return _left_out(posterior, method, key, plan, skipped, levels)
 
 
 def k_fold(
@@ -287,6 +293,8 @@ def k_fold(
     method: Method | str = "auto",
     key: jax.Array | int = 0,
     folds: int | Sequence[int] = 5,
+    *,
+    levels: float | Sequence[float] = LEVELS,
 ) -> LeftOut:
     """Exact K-fold cross-validation: refit without each part of the rows and predict them.
 
@@ -300,6 +308,8 @@ def k_fold(
     key : PRNG key or int
     folds : int or integer array (N,)
         Number of parts, drawn at random and of sizes that differ by at most one row; or the part of each row.
+    levels : float or sequence of float
+        Probabilities of the central intervals whose ends are kept.
 
     Returns
     -------
@@ -328,7 +338,7 @@ def k_fold(
         )
         for label in np.unique(labels)
     ]
-    return _left_out(posterior, method, key, plan, [])
+    return _left_out(posterior, method, key, plan, [], levels)
 
 
 def outer_rows(data: Dataset, share: float = 0.3) -> list[tuple[str, np.ndarray]]:
@@ -367,9 +377,9 @@ def _outermost(t: np.ndarray, share: float) -> np.ndarray:
     return t >= there[-count] - 1e-9 * np.ptp(there)
 
 
-def _left_out(posterior, method, key, plan, skipped) -> LeftOut:
+def _left_out(posterior, method, key, plan, skipped, levels) -> LeftOut:
     """Run the refits of a plan: titles, masks (N, Q) of what is left out, distances (N,)."""
-    data = posterior.data
+    data, method, probabilities = posterior.data, as_method(method), probabilities_of(levels)
     refits, parts, skipped = [], [], list(skipped)
     for (title, left, distance), k in zip(plan, jax.random.split(key, max(len(plan), 1)), strict=False):
         left = left & data.mask
@@ -388,7 +398,7 @@ def _left_out(posterior, method, key, plan, skipped) -> LeftOut:
         else:
             refits.append(Refit(title, found.status, found.reasons, tuple(rows.tolist())))
             outside = found.posterior.data.extrapolated(data.controls[rows])
-            predicted = _predicted(found, data, rows)
+            predicted = _predicted(found, data, rows, probabilities)
         i, q = np.nonzero(left[rows])
         columns = {
             "refit": np.full(len(i), len(refits) - 1),
@@ -399,7 +409,7 @@ def _left_out(posterior, method, key, plan, skipped) -> LeftOut:
             "extrapolated": outside[i, q],
         }
         for name in ("log_density", "pit", "z", "crps", "quantiles"):
-            tail = (len(QUANTILES),) if name == "quantiles" else ()
+            tail = (len(probabilities),) if name == "quantiles" else ()
             columns[name] = np.full((len(i), *tail), np.nan) if predicted is None else predicted[name][i, q]
         parts.append(columns)
     if not parts:
@@ -408,11 +418,13 @@ def _left_out(posterior, method, key, plan, skipped) -> LeftOut:
         )
     columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     columns["quantiles"] = columns["quantiles"].T
-    return LeftOut(data, tuple(refits), tuple(skipped), **columns)
+    return LeftOut(data, tuple(refits), tuple(skipped), **columns, probabilities=probabilities)
 
 
-def _predicted(found: Fit, data: Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores (n, Q) and quantiles (n, Q, 5) of the rows' values; where there is none, NaN."""
+def _predicted(
+    found: Fit, data: Dataset, rows: np.ndarray, probabilities: tuple[float, ...]
+) -> dict[str, np.ndarray]:
+    """Scores (n, Q) and quantiles (n, Q, K) of the rows' values; where there is none, NaN."""
     y = data.values[rows]
     mean, sd, w = mixture(found, data.controls[rows], data.errors[rows])
     # A missing cell has no error, and without a floor its normal would have no width.
@@ -427,6 +439,6 @@ def _predicted(found: Fit, data: Dataset, rows: np.ndarray) -> dict[str, np.ndar
         "z": (y - centre) / np.sqrt(variance),
         "crps": scores.crps(draws, y, weights=w),
         "quantiles": np.moveaxis(
-            np.quantile(draws, QUANTILES, axis=0, weights=w, method="inverted_cdf"), 0, -1
+            np.quantile(draws, probabilities, axis=0, weights=w, method="inverted_cdf"), 0, -1
         ),
     }

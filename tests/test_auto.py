@@ -13,6 +13,7 @@ from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import auto
 from bayes_pmm.inference.auto import Auto
 from bayes_pmm.inference.manifold import Manifold
+from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.inference.start import AnnealedStarts
@@ -366,3 +367,15 @@ def test_bad_settings():
         Auto(warmup=2)
     with pytest.raises(InputError, match="draws"):
         Auto(draws=1)
+    for wrong in (
+        lambda: Auto(warmup=20.5),
+        lambda: Auto(warmup="many"),
+        lambda: Manifold(trajectory="long"),
+        lambda: Manifold(target_accept="high"),
+        lambda: bp.TemperedSMC(ess="a lot"),
+        lambda: bp.Variational(learning_rate="slow"),
+        lambda: AnnealedStarts(first="far"),
+        lambda: NestedSampling(remainder="none"),
+    ):
+        with pytest.raises(InputError):
+            wrong()

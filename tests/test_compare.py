@@ -1,6 +1,7 @@
 """Comparing models: the table, weights, averaged predictions, the command line, and bad input."""
 
 import json
+import sys
 from dataclasses import replace
 
 import jax
@@ -13,6 +14,7 @@ from scipy.special import softmax
 from bayes_pmm import cli, validation
 from bayes_pmm.compare import Compared, Comparison, _settings, compare
 from bayes_pmm.errors import InputError
+from bayes_pmm.evidence import log_evidence
 from bayes_pmm.fit import fit
 from bayes_pmm.inference import (
     NUTS,
@@ -159,6 +161,36 @@ def test_a_method_is_made_again_from_what_its_draws_say(method):
         k: f.default for k, f in type(method).__dataclass_fields__.items() if k in ("pilot", "exact", "at")
     }
     assert method_of({"method": stored}) == replace(method, **own)
+
+
+def test_scores_that_are_not_to_be_trusted_are_said_of_the_average(lines):
+    found = compare(lines, 0, evidence=True)
+    at = np.array([[0.5]])
+    assert found.predict(at, "evidence").status == found.predict(at, "stacking").status == "ok"
+    free, stiff = found.models
+    poor = replace(stiff, evidence=replace(stiff.evidence, reasons=("few terms decide",)))
+    mixed = replace(found, models=(free, poor)).predict(at, "evidence")
+    assert mixed.status == "suspect"
+    assert mixed.reasons == (f"weights: the evidence of stiff is {poor.evidence.status}",)
+    high = replace(stiff, loo=replace(stiff.loo, pareto_k=np.full_like(stiff.loo.pareto_k, 2.0)))
+    mixed = replace(found, models=(free, high)).predict(at, "stacking")
+    assert "weights: loo of 9 data of stiff is not to be trusted" in mixed.reasons
+    assert replace(found, models=(free, high)).predict(at, "equal").status == "ok"
+
+
+def test_one_model_without_a_score_does_not_lose_those_of_the_others(lines, monkeypatch):
+    def fails_for_stiff(fit, key, **options):
+        if fit is lines["stiff"]:
+            raise InputError("30 draws are too few")
+        return log_evidence(fit, key, **options)
+
+    monkeypatch.setattr(sys.modules["bayes_pmm.compare"], "log_evidence", fails_for_stiff)
+    found = compare(lines, 0, evidence=True)
+    table = found.to_dataframe().set_index("name")
+    assert np.isfinite(table.loc["free", "log_evidence"])
+    assert np.isnan(table.loc["stiff", "log_evidence"])
+    assert "stiff: no evidence: 30 draws are too few" in str(found)
+    assert "evidence" not in found.weights
 
 
 def test_leave_future_out_weights(lines):

@@ -1,10 +1,12 @@
 """Datasets: what they refuse, what they keep, and where their controls end."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -217,11 +219,29 @@ def test_names_are_shown_in_one_short_line(text, expected):
 
 def test_fewer_rows_than_outputs_are_taken_for_a_transposed_table_where_users_give_data():
     columns = {name: [1.0, 2.0] for name in "xyz"}
-    with pytest.raises(InputError, match=r"fewer rows \(2\) than outputs \(3\).*transpose"):
-        Dataset.from_columns({"c": [0.0, 1.0]}, columns)
+    with pytest.warns(UserWarning, match=r"fewer rows \(2\) than outputs \(3\).*transpose"):
+        assert Dataset.from_columns({"c": [0.0, 1.0]}, columns).n_rows == 2
     # Left-out rows may leave as few.
-    few = Dataset([[0.0], [1.0]], np.ones((2, 3)), None, ("c",), tuple("xyz"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        few = Dataset([[0.0], [1.0]], np.ones((2, 3)), None, ("c",), tuple("xyz"))
     assert few.n_rows == 2
+
+
+def test_as_a_dataframe():
+    data = Dataset.from_columns({"g": [0.0, 1.0]}, {"E0": [1.0, np.nan], "E1": [3.0, 4.0]}, {"E1": 0.1})
+    table = data.to_dataframe()
+    assert list(table.columns) == ["g", "E0", "E1", "error E1"]
+    again = Dataset.from_columns(table[["g"]], table[["E0", "E1"]], {"E1": table["error E1"]})
+    for name in ("controls", "values", "errors"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(data, name))
+
+
+def test_coordinates_of_an_xarray_dataset_are_columns():
+    ds = xr.Dataset({"E0": ("g", [1.0, 2.0])}, coords={"g": [0.0, 1.0]})
+    data = Dataset.from_columns(ds[["g"]], ds[["E0"]])
+    np.testing.assert_array_equal(data.controls, [[0.0], [1.0]])
+    np.testing.assert_array_equal(data.values, [[1.0], [2.0]])
 
 
 def test_control_columns_avoid_the_names_of_a_table():

@@ -195,6 +195,9 @@ def test_masses_of_modes_are_shares_of_the_evidence(straight):
     weighed = evidence.with_mode_masses(off, found)
     np.testing.assert_allclose(weighed.weights, [2, 2, 0, 0], atol=1e-2)
     assert any("by bridge sampling" in reason for reason in weighed.reasons)
+    assert not any("a guess" in reason for reason in weighed.reasons)
+    doubted = evidence.with_mode_masses(off, replace(found, reasons=("few terms decide",)))
+    assert any("a guess (few terms decide)" in reason for reason in doubted.reasons)
     assert off.draws.info["modes"][0]["mass"] == 0.5
 
 

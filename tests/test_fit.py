@@ -257,7 +257,10 @@ class TestStatus:
         assert self.with_floor(np.array([0.1, 0.01]) * scatter, 0.05).status == "ok"
 
     def test_one_chain_is_judged_by_its_halves(self):
-        assert self.status(self.good[:1], {}).status == "ok"
+        alone = self.status(self.good[:1], {})
+        assert alone.status == "suspect"
+        (reason,) = alone.reasons
+        assert "single chain" in reason
         drifting = self.good[:1].copy()
         drifting[0, 500:] += 5
         assert self.status(drifting, {}).status == "failed"

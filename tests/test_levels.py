@@ -1,11 +1,16 @@
 """Intervals of any level: in bands, tables, corrections and scores."""
 
+import errno
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from canned import canned
 
 import bayes_pmm as bp
-from bayes_pmm.predict import LEVELS, QUANTILES, probabilities_of, quantile_column
+from bayes_pmm.diagnostics import Diagnosis
+from bayes_pmm.predict import LEVELS, QUANTILES, _block_size, probabilities_of, quantile_column
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +74,61 @@ def test_scores_take_any_level(fit):
     x = np.linspace(0, 2, 5)
     found = bp.judge_fit(fit, x, fit.predict(x).mean["latent"], levels=(0.683, 0.95)).table["inside"]
     assert list(found)[1:4] == ["coverage_68.3", "coverage_95", "interval_score_95"]
+
+
+def test_one_quantile_at_a_time(fit):
+    with pytest.raises(bp.InputError, match="one quantile at a time"):
+        fit.predict([0.5]).quantile([0.05, 0.95])
+
+
+def test_a_table_has_the_status_and_is_written_whole_or_not_at_all(fit, tmp_path, monkeypatch):
+    bad = replace(fit, diagnosis=Diagnosis("failed", ("chains disagree",), 1.5, 20.0, 0))
+    bands = bad.predict([0.5, 2.0])
+    assert set(bands.to_dataframe()["status"]) == {"failed"}
+    bands.to_csv(tmp_path / "bands.csv")
+    header, first, *_ = (tmp_path / "bands.csv").read_text().splitlines()
+    assert header.endswith(",doubts,status")
+    assert first.endswith(",failed")
+
+    def full(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
+    with pytest.raises(bp.BayesPMMError, match="disk is full"):
+        bands.to_csv(tmp_path / "other.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["bands.csv"]
+
+
+def test_bands_as_an_xarray_dataset(fit):
+    bands = fit.predict([0.5, 2.0], levels=0.68)
+    found = bands.to_xarray()
+    assert found.attrs["status"] == bands.status
+    one = found.sel(kind="latent", output="E1", probability=0.84)
+    np.testing.assert_array_equal(one["quantile"], bands.quantile(0.84)[:, 1])
+    np.testing.assert_array_equal(found["mean"].sel(kind="predictive"), bands.mean["predictive"])
+    np.testing.assert_array_equal(found["g"], [0.5, 2.0])
+    np.testing.assert_array_equal(found["doubtful"].any("doubt"), bands.doubtful)
+    np.testing.assert_array_equal(found["extrapolated"], bands.extrapolated)
+
+
+def test_nothing_is_compiled_again_for_other_numbers_of_points(fit):
+    compiled = fit.posterior.outputs_of_draws
+    fit.predict(np.full(60, 0.5))
+    before = compiled._cache_size()
+    for count in (33, 60, 64):
+        fit.predict(np.full(count, 0.4))
+    assert fit.posterior.outputs_of_draws is compiled
+    assert compiled._cache_size() == before
+    # Compiled functions stay where they were compiled.
+    again = pickle.loads(pickle.dumps(fit.posterior))
+    assert "outputs_of_draws" not in vars(again)
+    assert again.scaling == fit.posterior.scaling
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, 1), (2, 2), (3, 4), (61, 64), (65, 128), (200, 256), (999, 256)]
+)
+def test_sizes_of_blocks(count, size):
+    assert _block_size(count) == size

@@ -540,3 +540,24 @@ def test_numbers_whose_squares_do_not_fit_are_refused(unit, what):
     data = Dataset.from_columns({"c": given[0]}, {"E0": given[1], "E1": given[1] + given[1].max()})
     with pytest.raises(InputError, match=f"the {what} have no unit to work in"):
         Posterior(data, PMM(["E0", "E1"], dim=2))
+
+
+def test_a_column_named_like_another_output_is_warned_of():
+    data = Dataset.from_columns({"g": [0.0, 0.5, 1.0]}, {"E0": [0.0, 0.1, 0.2], "E2": [2.0, 2.2, 2.5]})
+    with pytest.warns(UserWarning, match="column E2 is fitted as E1"):
+        Posterior(data, PMM(["E0", "E1"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Posterior(data, PMM(["E0", "E2"]))
+
+
+@pytest.mark.parametrize("floor", [0.2, "no", 1, None])
+def test_a_floor_is_true_or_false(floor):
+    with pytest.raises(InputError, match=r"floor = .*floor_scale=0\.2"):
+        Noise(floor=floor)
+
+
+@pytest.mark.parametrize("outputs", [2, None, 1.5])
+def test_outputs_that_are_no_list(outputs):
+    with pytest.raises(InputError, match="give a list of expressions"):
+        PMM(outputs)

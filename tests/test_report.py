@@ -54,5 +54,9 @@ def test_the_masses_of_modes_are_called_what_they_are(fit):
     modes = [{"chains": [0], "mass": 0.25}, {"chains": [1], "mass": 0.75}]
     found = replace(fit, draws=replace(fit.draws, info=fit.draws.info | {"modes": modes}))
     text = text_of(render_report(found))
-    assert "mass (pseudo-BMA+)" in text
+    assert "mass by left-out data (pseudo-BMA+)" in text
+    info = fit.draws.info | {"modes": modes, "masses_by": "bridge sampling"}
+    assert "mass by bridge sampling" in text_of(
+        render_report(replace(fit, draws=replace(fit.draws, info=info)))
+    )
     assert "stacking" not in text

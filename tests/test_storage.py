@@ -82,6 +82,15 @@ def test_a_custom_basis_is_known_by_its_name_and_terms(tmp_path):
         bp.load(path)
 
 
+def test_a_custom_basis_with_other_values_is_refused(tmp_path):
+    path = tmp_path / "fit.nc"
+    fit_of(["g"], bp.Custom(root)).save(path)
+    assert bp.load(path, bp.Custom(root)).posterior.pmm.basis.function is root
+    other = bp.Custom(lambda c: jnp.stack([jnp.ones_like(c[:, 0]), jnp.exp(-c[:, 0])], axis=1))
+    with pytest.raises(bp.InputError, match="has other terms at the training controls"):
+        bp.load(path, other)
+
+
 def test_a_basis_that_is_not_needed_must_be_the_stored_one(tmp_path):
     path = tmp_path / "fit.nc"
     fit_of(["g"]).save(path)

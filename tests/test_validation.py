@@ -1,6 +1,7 @@
 """Left-out data against closed forms of a straight line; plans, failures, importance sampling, predictive checks."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bayes_pmm import scores
 from bayes_pmm.checks import predictive_check, prior_predictive
 from bayes_pmm.convergence import import_arviz
 from bayes_pmm.defect import Defect
+from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.judging import judge_fit, mixture
@@ -85,7 +87,7 @@ def test_a_fit_stands_for_its_posterior_where_it_is_drawn_again(straight, fitted
         lambda x: judge_fit(x, [0.5], [1.0]),
         predictive_check,
         loo,
-        lambda x: bp.with_defect(x, None),
+        lambda x: bp.with_defect(x, Defect((0.1,), (1.0,))),
         lambda x: bp.compare([x, x], 0),
         lambda x: bp.compare({"a": x, "b": x}, 0),
         lambda x: bp.log_evidence(x, 0),
@@ -240,12 +242,55 @@ def test_settings_that_cannot_be_used(straight):
         ({"steps": 0}, "steps = 0"),
         ({"steps": 1.5}, "steps = 1.5"),
         ({"end": "left"}, "end = 'left'"),
+        ({"levels": 1.5}, "levels = 1.5"),
+        ({"method": "nutz"}, "sampler 'nutz' is unknown"),
     ):
         with pytest.raises(InputError, match=message):
-            leave_future_out(straight, Exact(20), 0, **wrong)
+            leave_future_out(straight, **({"method": Exact(20), "key": 0} | wrong))
     for folds in (1, 10, [0] * 9, [0, 1]):
         with pytest.raises(InputError, match="folds"):
             k_fold(straight, Exact(20), 0, folds)
+
+
+def test_left_out_data_have_the_levels_that_were_asked_for(straight):
+    for judge in (leave_future_out, k_fold):
+        usual = judge(straight, Exact(200), 0)
+        other = judge(straight, Exact(200), 0, levels=0.68)
+        assert other.probabilities == (0.16, 0.5, 0.84)
+        np.testing.assert_array_equal(other.quantiles[1], usual.quantiles[2])
+        assert "q16" in other.to_dataframe().columns
+        with pytest.warns(UserWarning, match="too few") if other.value.size < 3 else nullcontext():
+            found = bp.conformal(other.value, other.quantiles, 0.68, probabilities=other.probabilities)
+        assert found.level == 0.68
+        with pytest.raises(InputError, match=r"leave out, with levels=\(0.68,\)"):
+            bp.conformal(usual.value, usual.quantiles, 0.68)
+
+
+def test_what_comes_from_a_fit_repeats_its_status(fitted):
+    bad = replace(fitted, diagnosis=Diagnosis("failed", ("chains disagree",), 1.5, 20.0, 0))
+    at = np.array([[-1.0], [1.0]])
+    for found in (judge_fit(bad, at, 1.5 - 0.8 * at), loo(bad), predictive_check(bad)):
+        assert str(found).startswith("STATUS: FAILED: chains disagree")
+    assert "STATUS" not in str(predictive_check(bad, kind="prior"))
+    assert "STATUS" not in str(judge_fit(fitted, at, 1.5 - 0.8 * at))
+    bands = bad.predict(at)
+    assert (bands.status, bands.reasons) == ("failed", ("chains disagree",))
+
+
+def test_a_statistic_gives_one_number_for_each_row_of_values(fitted):
+    for wrong in (lambda y, c: y.mean(), lambda y, c: y, lambda y, c: y.mean(axis=0)):  # noqa: ARG005
+        with pytest.raises(InputError, match="statistic mine: gives shape"):
+            predictive_check(fitted, {"mine": wrong})
+
+
+def test_a_sampler_that_is_unknown_is_no_failed_refit(fitted):
+    for judge in (lambda: loo(fitted, refit="nutz"), lambda: bp.learn_defect(fitted, "nutz")):
+        with pytest.raises(InputError, match="sampler 'nutz' is unknown"):
+            judge()
+    with pytest.raises(InputError, match="share = 2"):
+        bp.learn_defect(fitted, share=2)
+    with pytest.raises(InputError, match="float is no defect"):
+        bp.with_defect(fitted, 0.3)
 
 
 def test_judge_fit_takes_the_exact_mixture(fitted):

@@ -11,6 +11,7 @@ import pytest
 
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.data import Dataset
+from bayes_pmm.diagnostics import diagnose
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import fit
 from bayes_pmm.inference import importance, variational
@@ -18,7 +19,7 @@ from bayes_pmm.inference.importance import pareto_k
 from bayes_pmm.inference.laplace import Laplace
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS
-from bayes_pmm.inference.protocol import Method
+from bayes_pmm.inference.protocol import Draws, Method
 from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.inference.variational import Variational
 from bayes_pmm.model import PMM
@@ -160,8 +161,30 @@ def test_comparison_with_exact_draws(linear):
     assert right["against_exact"]["sampler"] == "manifold"
     assert right["against_exact"]["shift"] < 0.2
     assert 0.85 < right["against_exact"]["narrowest"] <= right["against_exact"]["widest"] < 1.15
-    wrong = Variational(steps=1, starts=starts, exact=exact).run(posterior, jax.random.key(0)).info
-    assert wrong["against_exact"]["narrowest"] < 0.7
+    # Without an error in it the comparison is no reason, but for draws that are too few.
+    assert right["against_exact"]["rhat"] < 1.1
+    assert right["against_exact"]["ess"] > 50
+    drawn = Variational(steps=1, starts=starts, exact=exact).run(posterior, jax.random.key(0))
+    assert drawn.info["against_exact"]["narrowest"] < 0.7
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"shift": 0.6}, "means are off by up to 0.6"),
+        ({"narrowest": 0.6}, "are 0.6 to 1 times"),
+        ({"widest": 1.5}, "are 1 to 1.5 times"),
+        ({"rhat": 1.05}, "have R-hat 1.0500"),
+        ({"ess": 30.0}, "an effective sample size of 30"),
+    ],
+)
+def test_what_differs_from_the_exact_draws_is_suspect(change, words):
+    exact = {"sampler": "nuts", "shift": 0.1, "narrowest": 1.0, "widest": 1.0, "rhat": 1.001, "ess": 900.0}
+    outputs = np.random.default_rng(0).normal(size=(4, 100, 3, 1))
+    found = diagnose(Draws({}, {}, {"pareto_k": 0.2, "against_exact": exact | change}), outputs)
+    assert found.status == ("ok" if words is None else "suspect")
+    assert words is None or words in found.reasons[0]
 
 
 def test_the_exact_sampler_reports_and_keeps_checkpoints_and_refits_do_without_it(linear, tmp_path):

@@ -24,6 +24,7 @@ __all__ = [
     "Method",
     "TemperedSMC",
     "Variational",
+    "as_method",
     "method_by_name",
     "method_of",
     "settings_of",
@@ -76,6 +77,23 @@ def method_by_name(
     if name == "smc":
         return TemperedSMC(chains=chains, draws=draws)
     raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")
+
+
+def as_method(method: Any) -> Method:
+    """A method by its name with default settings, or the method itself.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(method, str):
+        return method_by_name(method)
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise InputError(
+            f"method = {method!r} is no method; give a name such as 'auto' or settings such as bp.NUTS(draws=2000)"
+        )
+    return method
 
 
 def settings_of(method: Method) -> dict[str, Any] | None:

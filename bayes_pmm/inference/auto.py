@@ -93,8 +93,8 @@ class Auto:
 
     def __post_init__(self):
         at_least(self, chains=1, draws=4, longer=1)
-        if self.warmup is not None and self.warmup < 10:
-            raise InputError(f"warmup = {self.warmup} is too few; use at least 10")
+        if self.warmup is not None:
+            at_least(self, warmup=10)
 
     def run(
         self,

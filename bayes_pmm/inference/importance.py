@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.protocol import Draws, Method, Progress, outputs_of, silent
 from bayes_pmm.posterior import Posterior
@@ -175,7 +176,8 @@ def against_exact(
     -------
     dict
         ``sampler``; ``shift``, the largest difference of means in the exact standard deviation; ``narrowest`` and
-        ``widest``, the extremes over outputs of the ratio of standard deviations, approximate over exact.
+        ``widest``, the extremes over outputs of the ratio of standard deviations, approximate over exact; ``rhat`` and
+        ``ess``, the largest and the smallest of the exact outputs.
     """
     reference = exact.run(posterior, key, progress=progress, checkpoint=checkpoint)
     evaluate = outputs_of(posterior)
@@ -186,9 +188,12 @@ def against_exact(
 
     (mean, sd), (true_mean, true_sd) = moments(draws), moments(reference)
     ratio = sd / true_sd
+    rhat, ess = rhat_and_ess(evaluate(reference, posterior.data.controls))
     return {
         "sampler": reference.info["sampler"],
         "shift": float(np.max(np.abs(mean - true_mean) / true_sd)),
         "narrowest": float(ratio.min()),
         "widest": float(ratio.max()),
+        "rhat": float(np.nanmax(rhat)),
+        "ess": float(np.nanmin(ess)),
     }

@@ -17,6 +17,7 @@ from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import in_range
 
 __all__ = ["Averaging", "Manifold"]
 
@@ -70,10 +71,10 @@ class Manifold:
 
     def __post_init__(self):
         at_least(self, chains=1, warmup=10, draws=4, thin=1)
-        if not 0 < self.target_accept < 1:
-            raise InputError(f"target_accept = {self.target_accept} must lie between 0 and 1")
-        if not self.trajectory > 0:
-            raise InputError(f"trajectory = {self.trajectory} must be positive")
+        if not (in_range(self.target_accept) and self.target_accept < 1):
+            raise InputError(f"target_accept = {self.target_accept!r} must lie between 0 and 1")
+        if not in_range(self.trajectory):
+            raise InputError(f"trajectory = {self.trajectory!r} must be positive and finite")
 
     def run(
         self,

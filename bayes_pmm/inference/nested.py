@@ -17,6 +17,7 @@ from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.mixture import image_signs
 from bayes_pmm.inference.protocol import Progress, at_least, silent
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import in_range
 
 __all__ = ["NestedRun", "NestedSampling"]
 
@@ -81,8 +82,8 @@ class NestedSampling:
         at_least(self, live=20, sweeps=1, most_steps=1)
         if self.replaced is not None and not 1 <= self.replaced < self.live:
             raise InputError(f"replaced = {self.replaced} must be at least 1 and below live = {self.live}")
-        if self.remainder <= 0:
-            raise InputError(f"remainder = {self.remainder} must be positive")
+        if not in_range(self.remainder):
+            raise InputError(f"remainder = {self.remainder!r} must be positive")
 
     def run(self, posterior: Posterior, key: jax.Array, *, progress: Progress = silent) -> NestedRun:
         """Log evidence of a posterior.

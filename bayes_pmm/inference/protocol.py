@@ -44,13 +44,12 @@ class Draws:
 
 
 def outputs_of(posterior: Posterior) -> Callable[[Draws, np.ndarray], np.ndarray]:
-    """Compiled function from draws and controls (N, p) to the PMM's outputs (chain, draw, N, Q)."""
-    evaluate = jax.jit(lambda s, c: jax.lax.map(lambda one: posterior.outputs(one, c), s, batch_size=64))
+    """Function from draws and controls (N, p) to the PMM's outputs (chain, draw, N, Q)."""
 
     def outputs(draws: Draws, c: np.ndarray) -> np.ndarray:
         shape = next(iter(draws.sites.values())).shape[:2]
         flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-        values = np.asarray(evaluate(flat, jnp.asarray(c)))
+        values = np.asarray(posterior.outputs_of_draws(flat, jnp.asarray(c)))
         return values.reshape(*shape, *values.shape[1:])
 
     return outputs

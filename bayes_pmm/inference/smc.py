@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import stream
+from bayes_pmm.settings import in_range, stream
 
 __all__ = ["TemperedSMC"]
 
@@ -54,8 +54,8 @@ class TemperedSMC:
 
     def __post_init__(self):
         at_least(self, chains=1, draws=20, moves=1, steps=1)
-        if not 0 < self.ess < 1:
-            raise InputError(f"ess = {self.ess} must lie between 0 and 1")
+        if not (in_range(self.ess) and self.ess < 1):
+            raise InputError(f"ess = {self.ess!r} must lie between 0 and 1")
 
     def run(
         self,

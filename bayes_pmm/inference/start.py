@@ -22,6 +22,7 @@ from bayes_pmm.inference.protocol import at_least
 from bayes_pmm.inference.sensitivity import outputs_and_cotangents
 from bayes_pmm.inference.threads import workers
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.settings import in_range
 
 __all__ = ["AnnealedStarts", "Basin", "Starts"]
 
@@ -109,7 +110,8 @@ class AnnealedStarts:
 
     def __post_init__(self):
         at_least(self, candidates=1, stages=1, steps=1, late_stages=0)
-        if not self.first >= self.last >= self.least > 0:
+        ends = (self.first, self.last, self.least)
+        if not (in_range(*ends) and self.first >= self.last >= self.least):
             raise InputError(
                 f"noises of the search: first = {self.first}, last = {self.last} and least = {self.least} must fall and"
                 " stay positive"

@@ -20,7 +20,7 @@ from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import stream
+from bayes_pmm.settings import in_range, stream
 
 __all__ = ["GUIDES", "Variational"]
 
@@ -73,8 +73,8 @@ class Variational:
         if self.guide not in GUIDES:
             raise InputError(f"guide '{self.guide}' is unknown; use {', '.join(map(repr, GUIDES))}")
         at_least(self, steps=1, draws=4, chains=1, particles=1)
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate = {self.learning_rate} must be positive")
+        if not in_range(self.learning_rate):
+            raise InputError(f"learning_rate = {self.learning_rate!r} must be positive")
 
     def run(
         self,
