@@ -329,7 +329,8 @@ def predict(run: Path, at: str, out: Path, levels: str, strict: bool) -> int:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="HTML file to make; RUN/report.html if not given."
 )
-def report(run: Path, out: Path | None) -> int:
+@click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok.")
+def report(run: Path, out: Path | None, strict: bool) -> int:
     """Print what a finished run says about itself, and write its report where there is none."""
     done = load(run)
     click.echo(str(done))
@@ -338,10 +339,10 @@ def report(run: Path, out: Path | None) -> int:
     target = out or (run / "report.html" if run.is_dir() else run.with_suffix(".html"))
     if out is None and target.exists():
         click.echo(f"report: {target}")
-        return 0
-    write_new(target, render_report(done, bands, about=read_about(run)))
-    click.echo(f"report written: {target}")
-    return 0
+    else:
+        write_new(target, render_report(done, bands, about=read_about(run)))
+        click.echo(f"report written: {target}")
+    return 3 if strict and done.status != "ok" else 0
 
 
 @cli.command()
@@ -387,7 +388,10 @@ def zoo(task: str | None, family: str | None, out: Path | None) -> int:
 )
 @click.option("--levels", default="0.5,0.9", show_default=True, help=LEVELS_HELP)
 @click.option("--seed", type=SEED, default=0, show_default=True)
-def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, levels, seed) -> int:
+@click.option(
+    "--strict", is_flag=True, help="Exit with 3 unless the status of all, the average included, is ok."
+)
+def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, levels, seed, strict) -> int:
     """Compare finished runs on the same data, and average their predictions."""
     levels = _levels(levels)
     if len(set(runs)) < len(runs):
@@ -415,6 +419,7 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
         new = controls_from_at(at, first.posterior.data.control_names, rest)
     found = compare_fits(fits, seed, evidence=evidence, check=check, leave_future_out=leave_future_out)
     click.echo(str(found))
+    statuses = {fit.status for fit in fits.values()}
     if csv_ is not None:
         write_new(csv_, found.to_dataframe().to_csv(index=False, lineterminator="\n"))
         click.echo(f"table in {csv_}")
@@ -424,7 +429,8 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
         _say_status(bands.status, bands.reasons)
         _say_doubts(bands)
         click.echo(f"averaged bands at {len(new)} controls in {out}")
-    return 0
+        statuses.add(bands.status)
+    return 3 if strict and statuses != {"ok"} else 0
 
 
 def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:

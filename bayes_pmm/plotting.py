@@ -117,7 +117,8 @@ def readable(figure: Figure) -> Figure:
     parser = MathTextParser("path")
     for text in figure.findobj(Text):
         try:
-            parser.parse(text.get_text())
+            for line in text.get_text().splitlines():
+                parser.parse(line)
         except ValueError:
             text.set_parse_math(False)
     return figure

@@ -86,6 +86,7 @@ def test_run_folder_holds_the_contract(finished):
         "q95",
         "extrapolated",
         "doubts",
+        "status",
     ]
     assert len(rows) == 7 * 2 * 2
     assert {r["kind"] for r in rows} == {"latent", "predictive"}
@@ -275,7 +276,7 @@ def test_predict_with_other_levels(finished, capsys, tmp_path):
     code, _, err = run(capsys, "predict", folder, "--at", "c=2.5", "--levels", "0.68,.95", "--out", target)
     assert code == 0, err
     header = target.read_text().splitlines()[0]
-    assert header == "c,output,kind,mean,sd,q02.5,q16,q50,q84,q97.5,extrapolated,doubts"
+    assert header == "c,output,kind,mean,sd,q02.5,q16,q50,q84,q97.5,extrapolated,doubts,status"
     for wrong in ("95", "0.5,", "half"):
         code, _, err = run(
             capsys, "predict", folder, "--at", "c=2.5", "--levels", wrong, "--out", tmp_path / "x.csv"
@@ -320,6 +321,7 @@ def test_report_prints_and_leaves_the_page(finished, capsys, tmp_path):
     assert "effective sample size" in text
     # Pictures in base64 may hold any four letters.
     assert "http" not in re.sub(r'base64,[^"]*', "", text)
+    assert run(capsys, "report", folder, "--strict")[0] == 3
 
 
 def test_long_table_and_rest(levels, capsys, tmp_path):
@@ -506,7 +508,7 @@ def test_a_guide_and_the_comparison_with_exact_draws(levels, tmp_path, capsys, m
     (line,) = [x for x in out.splitlines() if x.startswith("against canned, outputs at the data: means")]
     assert lengths == [(2, 60, 60)]
     facts = json.loads((folder / "summary.json").read_text())
-    assert list(facts["against_exact"]) == ["sampler", "shift", "narrowest", "widest"]
+    assert list(facts["against_exact"]) == ["sampler", "shift", "narrowest", "widest", "rhat", "ess"]
     assert 0 < facts["against_exact"]["narrowest"] <= facts["against_exact"]["widest"] < 1
     assert facts["pareto_k"] is None or np.isfinite(facts["pareto_k"])
     page = (folder / "report.html").read_text()

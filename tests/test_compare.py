@@ -276,6 +276,8 @@ def test_command_line(runs, capsys):
     assert len(rows) == 3
     assert rows[0].startswith("name,dim,field,basis,outputs,noise,parameters,status,loo,loo_se")
     assert (runs / "bands.csv").read_text().splitlines()[1].startswith("3.0,E0,latent,")
+    assert run(capsys, "compare", a, b, "--strict")[0] == 0
+    assert run(capsys, "compare", a, b, "--strict", "--at", "g=9", "--out", runs / "far.csv")[0] == 0
 
 
 @pytest.mark.parametrize(
