@@ -65,11 +65,17 @@ class Diagnosis:
     divergences: int | None
 
 
-def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = None) -> Diagnosis:
-    """Status from the draws and their outputs (chain, draw, N, Q) at training and prediction controls.
+def diagnose(
+    draws: Draws,
+    outputs: np.ndarray,
+    posterior: Posterior | None = None,
+    training: np.ndarray | None = None,
+) -> Diagnosis:
+    """Status from the draws and their outputs (chain, draw, N, Q), mostly at training and then prediction controls.
 
     With the posterior, its learned floors are judged as well: whether they have converged, and whether one is so large
-    that the model does not fit.
+    that the model does not fit. For this the outputs begin with those at the training controls, unless ``training`` has
+    them.
     """
     failed, suspect = [], []
     max_rhat = min_ess = divergences = None
@@ -155,7 +161,8 @@ def diagnose(draws: Draws, outputs: np.ndarray, posterior: Posterior | None = No
             " (docs/studies/sampling.md); use auto, or give known errors and no floor"
         )
     if posterior is not None:
-        suspect += misfits(posterior, draws, outputs[:, :, : posterior.data.n_rows])
+        training = outputs[:, :, : posterior.data.n_rows] if training is None else training
+        suspect += misfits(posterior, draws, training)
     if info.get("failed_steps_share", 0.0) > LIMITS.failed_steps:
         suspect.append(
             f"{100 * info['failed_steps_share']:.0f} % of a chain's steps failed: part of the posterior may be"

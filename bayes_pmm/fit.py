@@ -115,10 +115,9 @@ class Fit:
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
         samples = self._samples(c, outputs, self._key(key), defect)
-        judged = np.concatenate([self.training_outputs, outputs], axis=2)
-        there = diagnose(self.draws, judged, self.posterior)
-        # A fit that did not converge elsewhere, where it was judged too, is no better here.
-        worse = max(there, self.diagnosis, key=lambda d: ("ok", "suspect", "failed").index(d.status))
+        # The fit was judged at its training controls, and one that did not converge there is no better here.
+        there = diagnose(self.draws, outputs, self.posterior, self.training_outputs)
+        worse = max(self.diagnosis, there, key=lambda d: ("ok", "suspect", "failed").index(d.status))
         doubts = find_doubts(self._strengths(c, outputs, defect))
         return bands(self.posterior, c, samples, worse.status, worse.reasons, self.weights, doubts, levels)
 
