@@ -245,13 +245,14 @@ class Comparison:
 
     def _doubted(self, weights: str | Sequence[float] | None) -> list[str]:
         """What speaks against the scores that weights of this name come from, model by model."""
-        name, found = self._default(weights), []
+        weights, found = self._default(weights), []
+        name = weights if isinstance(weights, str) else "the user's own"
         for m in self.models:
-            if isinstance(name, str) and name in ("stacking", "pseudo_bma") and m.loo and len(m.loo.above):
+            if name in ("stacking", "pseudo_bma") and m.loo and len(m.loo.above):
                 found.append(f"weights: loo of {len(m.loo.above)} data of {m.name} is not to be trusted")
-            if isinstance(name, str) and name == "future" and m.future and m.future.status != "ok":
+            if name == "future" and m.future and m.future.status != "ok":
                 found.append(f"weights: a refit of {m.name} is {m.future.status}")
-            if isinstance(name, str) and name == "evidence" and m.evidence and m.evidence.status != "ok":
+            if name == "evidence" and m.evidence and m.evidence.status != "ok":
                 found.append(f"weights: the evidence of {m.name} is {m.evidence.status}")
         return found
 

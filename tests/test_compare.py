@@ -139,7 +139,7 @@ def test_refits_have_the_settings_of_the_fit(lines, monkeypatch):
     compare(fits, 0, leave_future_out=True)
     assert methods == list(methods_of.values())
     # These have draws of no method of the package.
-    with pytest.raises(InputError, match="does not say with which settings"):
+    with pytest.raises(InputError, match="by a method of one's own"):
         compare(lines, 0, leave_future_out=True)
 
 
@@ -161,6 +161,15 @@ def test_a_method_is_made_again_from_what_its_draws_say(method):
         k: f.default for k, f in type(method).__dataclass_fields__.items() if k in ("pilot", "exact", "at")
     }
     assert method_of({"method": stored}) == replace(method, **own)
+
+
+def test_older_fits_know_the_name_and_lengths_of_their_method():
+    info = {"sampler": "manifold", "chains": 2, "warmup": 60, "draws": 70}
+    assert method_of(info) == Manifold(2, 60, 70)
+    assert method_of(info | {"choice": "went on"}) == Auto(2, 70, 60)
+    assert method_of(info | {"sampler": "variational", "guide": "flow"}) == Variational(
+        "flow", chains=2, draws=70
+    )
 
 
 def test_scores_that_are_not_to_be_trusted_are_said_of_the_average(lines):

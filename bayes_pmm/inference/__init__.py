@@ -113,16 +113,24 @@ def settings_of(method: Method) -> dict[str, Any] | None:
 
 
 def method_of(info: dict[str, Any]) -> Method:
-    """The method that draws were made with, from their ``info``.
+    """The method that draws were made with, from their ``info``; of older fits only its name and lengths.
 
     Raises
     ------
     InputError
         If it is not one of this package.
     """
+    if "method" not in info and info["sampler"] in METHODS:
+        # Fits that were saved before settings were kept have these alone.
+        name = "auto" if "choice" in info else info["sampler"]
+        return method_by_name(
+            name, info["chains"], info.get("warmup") or None, info["draws"], info.get("guide")
+        )
     settings = dict(info.get("method") or {})
     if not settings:
-        raise InputError("the fit does not say with which settings it was made; give a method")
+        raise InputError(
+            f"the fit is by a method of one's own ({info['sampler']}); say how to refit: give a method"
+        )
     kind = METHODS[settings.pop("name")]
     if "starts" in settings:
         settings["starts"] = AnnealedStarts(**settings["starts"])

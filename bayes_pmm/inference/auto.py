@@ -281,9 +281,8 @@ def _convergence(
 
     Controls beyond the data need not be in the domain of the basis; its terms can be continued always.
     """
-    terms = lambda c: np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, c))  # noqa: E731
-    phi = terms(posterior.data.controls)
-    parts = [phi, 2 * phi - phi.mean(0)] + ([terms(np.asarray(at))] if at else [])
+    phi = np.asarray(posterior.terms(posterior.data.controls))
+    parts = [phi, 2 * phi - phi.mean(0)] + ([np.asarray(posterior.terms(np.asarray(at)))] if at else [])
     phi = jnp.asarray(np.concatenate(parts))
     one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)  # noqa: E731
     shape = next(iter(draws.sites.values())).shape[:2]
