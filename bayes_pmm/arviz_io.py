@@ -248,9 +248,7 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             Scaling.from_dict(about["scaling"]),
             Widening(**about.get("widening", {"rate": 0.0})),
         )
-        if about["basis_is_custom"] and not np.allclose(
-            _terms(posterior), about.get("terms", _terms(posterior))
-        ):
+        if (terms := about.get("terms")) is not None and not np.allclose(_terms(posterior), terms):
             raise InputError(
                 f"the fit's basis '{about['basis']}' has other terms at the training controls than basis = '{basis}';"
                 " pass the one that it was fitted with"
@@ -279,7 +277,7 @@ def restore_defect(tree: xr.DataTree) -> Defect | None:
 
 
 def _basis(about: dict, n_controls: int, given: Basis | None) -> Basis:
-    """Basis of a stored fit; a user's own must be given again, and is known by its name and number of terms."""
+    """Basis of a stored fit; a user's own must be given again, of the same name and number of terms."""
     name, terms = about["basis"], len(about["scaling"]["term_reference"])
     if given is None:
         if about["basis_is_custom"]:
@@ -318,7 +316,7 @@ def _description(
         "field": posterior.pmm.field,
         "basis": basis,
         "basis_is_custom": custom,
-        "terms": _terms(posterior),
+        "terms": _terms(posterior) if custom else None,
         "prior": asdict(posterior.prior),
         "noise": asdict(posterior.noise),
         "scaling": posterior.scaling.to_dict(),

@@ -130,14 +130,15 @@ class Custom(Basis):
     def __call__(self, c):
         """Coefficients (N, L) from the user's function."""
         try:
-            found = jnp.asarray(self.function(c))
+            found = self.function(c)
         except jax.errors.TracerArrayConversionError as error:
             raise InputError(
                 f"basis {self}: the function turns JAX's arrays into NumPy's; write it with jax.numpy instead of numpy"
             ) from error
-        if found.ndim != 2 or found.shape[0] != c.shape[0]:
+        shape = getattr(found, "shape", ())
+        if len(shape) != 2 or shape[0] != c.shape[0]:
             raise InputError(
-                f"basis {self}: the function gives shape {found.shape} for controls of shape {c.shape}; give"
+                f"basis {self}: the function gives shape {shape} for controls of shape {c.shape}; give"
                 f" ({c.shape[0]}, L), one column per term"
             )
         return found

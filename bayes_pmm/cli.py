@@ -115,6 +115,8 @@ def cli(verbose: bool) -> None:
     )
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
+    # Who writes E2=E1 means it, and a bare column named like another level is refused.
+    warnings.filterwarnings("ignore", message="column .* is fitted as ")
     jax.config.update("jax_enable_x64", True)
     cache = (
         os.environ.get("BAYES_PMM_CACHE") or Path(click.get_app_dir("bayes_pmm", force_posix=True)) / "jax"
@@ -419,7 +421,7 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
         new = controls_from_at(at, first.posterior.data.control_names, rest)
     found = compare_fits(fits, seed, evidence=evidence, check=check, leave_future_out=leave_future_out)
     click.echo(str(found))
-    statuses = {fit.status for fit in fits.values()}
+    statuses = {fit.status for fit in fits.values()} | {"suspect" for m in found.models if m.missing}
     if csv_ is not None:
         write_new(csv_, found.to_dataframe().to_csv(index=False, lineterminator="\n"))
         click.echo(f"table in {csv_}")

@@ -17,13 +17,13 @@ from bayes_pmm import validation
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.evidence import Evidence, log_evidence
 from bayes_pmm.fit import Fit, as_fit
-from bayes_pmm.inference import Method, method_of
+from bayes_pmm.inference import Method, as_method, method_of
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import KINDS, LEVELS, Bands, bands
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, in_range
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
@@ -199,7 +199,8 @@ class Comparison:
         Raises
         ------
         InputError
-            For unknown or unusable weights, or bad controls.
+            For unknown or unusable weights, bad controls, or where weights are to be chosen and a model has no
+            leave-future-out while others have.
         """
         w, doubted = self._weights(weights), self._doubted(weights)
         key = None if key is None else as_key(key)
@@ -241,7 +242,14 @@ class Comparison:
         )
 
     def _default(self, weights: str | Sequence[float] | None) -> str | Sequence[float]:
-        return ("future" if "future" in self.weights else "stacking") if weights is None else weights
+        if weights is not None:
+            return weights
+        if "future" not in self.weights and any(m.future is not None for m in self.models):
+            raise InputError(
+                "the leave-future-out of a model is missing, so that there are no weights by it; say by which to"
+                " average, such as weights='equal' or 'stacking'"
+            )
+        return "future" if "future" in self.weights else "stacking"
 
     def _doubted(self, weights: str | Sequence[float] | None) -> list[str]:
         """What speaks against the scores that weights of this name come from, model by model."""
@@ -328,6 +336,12 @@ def compare(
     _check_data(named)
     key = as_key(key)
     k_bootstrap, *keys = jax.random.split(key, 1 + len(named))
+    # Mistakes come before the work.
+    method, refit = (None if m is None else as_method(m) for m in (method, refit))
+    if not (in_range(share) and share < 1) or not isinstance(check, bool | NestedSampling):
+        raise InputError(
+            f"share = {share!r}, check = {check!r}: use a share between 0 and 1, and True, False or NestedSampling(...)"
+        )
     if leave_future_out and method is None:
         own = {name: method_of(fit.draws.info) for name, fit in named.items()}
     else:

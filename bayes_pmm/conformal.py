@@ -85,14 +85,14 @@ def conformal(
     ----------
     values : array (...)
         Measured values with predictive bands, exact ones with latent bands. NaN is left out.
-    quantiles : Bands, or array (K, ...)
-        Bands for a split of the data, or ``LeftOut.quantiles`` of :mod:`bayes_pmm.validation`.
+    quantiles : Bands, LeftOut, or array (K, ...)
+        Bands for a split of the data, or what :mod:`bayes_pmm.validation` left out.
     level : float
         A band whose ends are stored: 0.9 or 0.5 unless ``Fit.predict`` was given other ``levels``.
     kind : {"predictive", "latent"}
         Of :class:`~bayes_pmm.predict.Bands`; an array has its own.
     probabilities : sequence of float (K,)
-        Of the quantiles in an array, such as ``LeftOut.probabilities``.
+        Of the quantiles in an array.
 
     Returns
     -------
@@ -150,6 +150,8 @@ def _ends(
     if isinstance(quantiles, Bands):
         low, high = quantiles.interval(level, kind)
         return low, quantiles.quantile(0.5, kind), high
+    if hasattr(quantiles, "probabilities"):
+        quantiles, probabilities = quantiles.quantiles, quantiles.probabilities
     q, stored = np.asarray(quantiles, float), np.array(probabilities, float)
     if q.ndim == 0 or len(q) != len(stored):
         raise InputError(
@@ -161,7 +163,7 @@ def _ends(
         levels = ", ".join(f"{1 - 2 * p:g}" for p in stored[stored < 0.5][::-1])
         raise InputError(
             f"level = {level:g}: only the bands of {levels} are stored; use one, or predict, or"
-            f" leave out, with levels=({level:g},) and give their probabilities"
+            f" leave out, with levels=({level:g},)"
         )
     low, middle, high = (q[i[0]] for i in places)
     return low, middle, high

@@ -1,11 +1,13 @@
 """R-hat and effective sample size of draws, by ArviZ of either generation."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["DIVERGENT_SHARE", "FEWEST", "import_arviz", "judged", "rhat_and_ess"]
+__all__ = ["DIVERGENT_SHARE", "FEWEST", "divergent_share", "import_arviz", "judged", "rhat_and_ess"]
 
 DIVERGENT_SHARE = 0.01
 """Divergent transitions that are tolerated, as a share of all."""
@@ -47,6 +49,12 @@ def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     constant = np.ptp(flat["x"].values, axis=(0, 1)) == 0
     rhat, ess = np.where(constant, np.nan, rhat), np.where(constant, np.nan, np.fmin(bulk, tail))
     return rhat.reshape(shape), ess.reshape(shape)
+
+
+def divergent_share(stats: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> float:
+    """Share of divergent transitions; a draw of several counts as one that diverged if any did."""
+    diverging = stats.get("diverging")
+    return 0.0 if diverging is None else float(np.sum(diverging)) / (diverging.size * info.get("thin", 1))
 
 
 def judged(outputs: np.ndarray, floor: np.ndarray | None, spread: np.ndarray) -> np.ndarray:

@@ -44,7 +44,9 @@ def shown(text: object, limit: int = 60) -> str:
     return result
 
 
-def columns_by_name(table: object, names: Sequence[str], what: str = "controls") -> np.ndarray:
+def columns_by_name(
+    table: object, names: Sequence[str], what: str = "controls", *, any_series: bool = False
+) -> np.ndarray:
     """Return numbers from whatever a user has them in; where the columns have names, these decide and not their order.
 
     Parameters
@@ -55,6 +57,8 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
         The columns that are wanted, in this order; others are not looked at.
     what : str
         What the numbers are, for messages.
+    any_series : bool
+        Take a Series whatever its name.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def columns_by_name(table: object, names: Sequence[str], what: str = "controls")
     # A DataFrame of a bare array numbers its columns.
     if not any(isinstance(name, str) for name in present):
         own = getattr(table, "name", None)
-        if isinstance(own, str) and own and own not in names:
+        if isinstance(own, str) and own and own not in names and not any_series:
             raise InputError(
                 f"{what}: the column is called {shown(own)} where {', '.join(map(shown, names))} is wanted; rename it,"
                 " or give its bare numbers (.to_numpy()) if it is meant"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_pmm.convergence import DIVERGENT_SHARE, FEWEST, judged, rhat_and_ess
+from bayes_pmm.convergence import DIVERGENT_SHARE, FEWEST, divergent_share, judged, rhat_and_ess
 from bayes_pmm.inference.modes import weights_of
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
@@ -142,7 +142,7 @@ def diagnose(
             (failed if bad else suspect).append(text)
     if "diverging" in draws.stats:
         divergences = int(draws.stats["diverging"].sum())
-        share = divergences / draws.stats["diverging"].size
+        share = divergent_share(draws.stats, info)
         if share > LIMITS.divergent_share:
             suspect.append(
                 f"{100 * share:.1f} % of the transitions diverged; raise target_accept or --warmup"

@@ -1,11 +1,17 @@
 """Files that are made once, whole or not at all."""
 
+import contextlib
+import errno
 import os
+import uuid
 from pathlib import Path
 
 from bayes_pmm.errors import InputError, not_written
 
 __all__ = ["write_new"]
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that have no hard links."""
 
 
 def write_new(path: Path, content: str | bytes) -> None:
@@ -18,12 +24,22 @@ def write_new(path: Path, content: str | bytes) -> None:
     BayesPMMError
         If the disk is full.
     """
-    if path.exists():
-        raise InputError(f"{path}: exists already; choose another name or move it away")
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
     try:
+        if os.path.lexists(path):
+            raise FileExistsError
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
+        try:
+            # Unlike renaming, this refuses a file that another process has made in between.
+            os.link(partial, path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            os.rename(partial, path)
+    except FileExistsError:
+        raise InputError(f"{path}: exists already; choose another name or move it away") from None
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise not_written(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -117,9 +117,11 @@ class Fit:
         samples = self._samples(c, outputs, self._key(key), defect)
         # The fit was judged at its training controls, and one that did not converge there is no better here.
         there = diagnose(self.draws, outputs, self.posterior, self.training_outputs)
-        worse = max(self.diagnosis, there, key=lambda d: ("ok", "suspect", "failed").index(d.status))
+        status = max(self.status, there.status, key=("ok", "suspect", "failed").index)
+        more = [r for r in there.reasons if r not in self.reasons]
+        reasons = self.reasons + tuple(f"at these controls: {r}" if self.reasons else r for r in more)
         doubts = find_doubts(self._strengths(c, outputs, defect))
-        return bands(self.posterior, c, samples, worse.status, worse.reasons, self.weights, doubts, levels)
+        return bands(self.posterior, c, samples, status, reasons, self.weights, doubts, levels)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
         """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""
@@ -319,9 +321,8 @@ def fit(
         controls = check_controls(posterior, controls)
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))
     if isinstance(method, Auto) and (controls is not None or method.at):
-        # It goes on until what the status counts suffices.
-        at = controls if controls is not None else check_controls(posterior, method.at)
-        method = replace(method, at=tuple(map(tuple, at.tolist())))
+        # It goes on until the outputs there suffice, as the status of these controls counts them.
+        method = replace(method, at=check_controls(posterior, method.at) if controls is None else controls)
     kept = contextlib.nullcontext()
     if checkpoint is not None:
         checkpoint = Path(checkpoint)

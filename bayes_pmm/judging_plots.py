@@ -136,8 +136,9 @@ def plot_left_out(left: LeftOut, control: str | None = None) -> Figure:
     Returns
     -------
     Figure
-        One panel per output: all data in black, and for each refit the median with the 50 % and 90 % bands of the
-        data that it did not see, side by side where several refits predicted the same row. A refit that is not ok
+        One panel per output: all data in black, and for each refit the median with the intervals (50 % and 90 %, unless
+        other levels were asked for) of the data that it did not see, side by side where several refits predicted the
+        same row. A refit that is not ok
         says so in the legend.
     """
     data = left.data
@@ -162,11 +163,14 @@ def _left_out_panel(ax: Axes, left: LeftOut, q: int, x: np.ndarray) -> None:
         # The data stay at their controls; refits that predicted one row stand beside each other.
         earlier = [len(set(left.refit[(left.refit < r) & (left.row == i)])) for i in left.row[chosen]]
         at = x[left.row[chosen]] + step * (1 + np.array(earlier))
-        lo, q25, mid, q75, hi = left.quantiles[:, chosen]
+        quantiles = left.quantiles[:, chosen]
         label = refit.name + ("" if refit.status == "ok" else f" ({refit.status})")
-        ax.vlines(at, lo, hi, color=f"C{r}", lw=1.2)
-        ax.vlines(at, q25, q75, color=f"C{r}", lw=3.5, alpha=0.6)
-        ax.plot(at, mid, "_", ms=7, color=f"C{r}", label=label)
+        # From the widest interval to the narrowest, which is drawn the thickest.
+        pairs = len(quantiles) // 2
+        for k in range(pairs):
+            lw, alpha = (1.2, 1.0) if k == 0 else (1.2 + 2.3 * k / (pairs - 1), 0.6)
+            ax.vlines(at, quantiles[k], quantiles[-1 - k], color=f"C{r}", lw=lw, alpha=alpha)
+        ax.plot(at, quantiles[pairs], "_", ms=7, color=f"C{r}", label=label)
     seen = left.data.mask[:, q]
     error = left.data.errors[seen, q]
     ax.errorbar(

@@ -206,7 +206,8 @@ def check_exact(exact: Any, output_names: Sequence[str], rows: int) -> np.ndarra
     InputError
         If they are no numbers, or not of shape (N, Q); for one output (N,) will do.
     """
-    values = columns_by_name(exact, output_names, "exact values")
+    # The zoo's tables call them exact_E0.
+    values = columns_by_name(exact, output_names, "exact values", any_series=True)
     if values.ndim == 1 and len(output_names) == 1:
         values = values[:, None]
     if values.shape != (rows, len(output_names)):

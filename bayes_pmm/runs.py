@@ -110,6 +110,11 @@ def check_folder(folder: Path, options: dict, resume: bool | None) -> bool:
         before = json.loads(stored.read_text("utf-8"))["options"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{stored}: is damaged; choose another name for --out") from None
+    if PREDICTION in options and PREDICTION not in before:
+        raise InputError(
+            f"{folder}: is a run of an older version, which cannot be gone on with; choose another name. bayes-pmm"
+            " predict and report read it if it is finished"
+        )
     for name, value in json.loads(json.dumps(options)).items():
         if before.get(name) != value:
             raise InputError(

@@ -70,7 +70,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     # Spreadsheets keep rows that were once in use as rows of commas.
     while records and not "".join(records[-1][1]).strip():
         records.pop()
-    if records and (found := re.fullmatch(r"sep=(.?)", ",".join(records[0][1]).strip())):
+    if records and (found := re.fullmatch(r"sep=(.?)", ",".join(records[0][1]).strip(" \r\n"))):
         if found[1] != ",":
             raise InputError(
                 f"{file}: line {records[0][0]}: the cells are separated by {found[1]!r}; save the table with commas"

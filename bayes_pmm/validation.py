@@ -5,6 +5,7 @@ N(y; f_s(c), floor_s² + s_i²) with its own known error s_i.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -208,7 +209,11 @@ def refit_without(
         method = replace(method, exact=None)
     # Chains must agree at what was left out too, not only where they saw data.
     there = data.controls[(left & data.mask).any(axis=1)]
-    return fit(replace(posterior, data=kept, scaling=scaling), method, key=key, controls=there)
+    with warnings.catch_warnings():
+        # What was said of the posterior itself is not said again of each refit.
+        warnings.simplefilter("ignore", UserWarning)
+        without = replace(posterior, data=kept, scaling=scaling)
+    return fit(without, method, key=key, controls=there)
 
 
 def leave_future_out(

@@ -9,6 +9,7 @@ import pytest
 
 import bayes_pmm as bp
 from bayes_pmm import problems
+from bayes_pmm.diagnostics import diagnose
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import auto
 from bayes_pmm.inference.auto import Auto
@@ -308,8 +309,24 @@ def test_fit_gives_auto_its_prediction_controls(posterior, canned, monkeypatch):
     assert "at" not in fitted.draws.info["method"]
     bp.fit(posterior, METHOD, key=0)
     assert seen[1] == ()
+    assert Auto(at=np.array([[1.0], [2.0]])).at == ((1.0,), (2.0,))
     with pytest.raises(InputError, match="controls"):
         bp.fit(posterior, dataclasses.replace(METHOD, at=((np.inf,),)), key=0)
+
+
+def test_divergent_transitions_of_thinned_draws_are_a_share_of_all_transitions(posterior, chosen):
+    diverging = np.zeros((2, 100), bool)
+    diverging[0, :3] = True
+    drawn = lambda info: dataclasses.replace(  # noqa: E731
+        chosen.draws, stats={"diverging": diverging}, info=chosen.draws.info | info
+    )
+    assert auto._Attempt(drawn({})).divergent == 0.015
+    assert auto._Attempt(drawn({"thin": 3})).divergent == 0.005
+    outputs = chosen.training_outputs
+    assert any(
+        "1.5 % of the transitions diverged" in r for r in diagnose(drawn({}), outputs, posterior).reasons
+    )
+    assert not any("diverged" in r for r in diagnose(drawn({"thin": 3}), outputs, posterior).reasons)
 
 
 def test_no_second_run_if_none_is_wanted(posterior, canned):

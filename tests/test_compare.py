@@ -200,6 +200,21 @@ def test_one_model_without_a_score_does_not_lose_those_of_the_others(lines, monk
     assert np.isnan(table.loc["stiff", "log_evidence"])
     assert "stiff: no evidence: 30 draws are too few" in str(found)
     assert "evidence" not in found.weights
+    # Mistakes are no missing scores.
+    for wrong in ({"method": "nutz"}, {"share": 3}, {"check": "yes"}, {"refit": "nutz"}):
+        with pytest.raises(InputError, match=r"nutz|share|check"):
+            compare(lines, 0, leave_future_out=True, **wrong)
+
+
+def test_weights_are_not_chosen_where_a_leave_future_out_is_missing(lines):
+    found = compare(lines, 0, leave_future_out=True, method=Exact(100))
+    free, stiff = found.models
+    partly = replace(
+        found, models=(free, replace(stiff, future=None)), weights={"stacking": np.array([0.5, 0.5])}
+    )
+    with pytest.raises(InputError, match="leave-future-out of a model is missing"):
+        partly.predict(np.array([[0.5]]))
+    assert partly.predict(np.array([[0.5]]), "equal").status == "ok"
 
 
 def test_leave_future_out_weights(lines):

@@ -104,6 +104,12 @@ def test_a_series_must_have_the_name_of_the_control():
         columns_by_name(pd.Series([1.0, 2.0], name="J"), ["g"])
 
 
+def test_exact_values_may_be_a_series_of_any_name():
+    one = canned(("g",), ("E0",))
+    exact = pd.Series([1.0, 2.0], name="exact_E0")
+    assert bp.judge_fit(one, [0.2, 0.4], exact).table["inside"]["count"] == 2
+
+
 def test_text_is_no_number_even_where_python_reads_it_as_one():
     with pytest.raises(bp.InputError, match="column g: expected real numbers"):
         columns_by_name({"g": np.array(["1_000", 2.0], dtype=object)}, ["g"])

@@ -95,6 +95,13 @@ def test_a_table_has_the_status_and_is_written_whole_or_not_at_all(fit, tmp_path
             file.write(content[:20])
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    for place in (tmp_path / "bands.csv", tmp_path / "none" / "x.csv", tmp_path / "bands.csv" / "x.csv"):
+        with pytest.raises(bp.InputError):
+            bands.to_csv(place)
+    with pytest.raises(bp.InputError, match="cannot be written"):
+        bands.to_csv(tmp_path / ("x" * 300))
+    bands.to_csv(tmp_path / ("x" * 250))
+    (tmp_path / ("x" * 250)).unlink()
     monkeypatch.setattr(type(tmp_path), "write_bytes", full)
     with pytest.raises(bp.BayesPMMError, match="disk is full"):
         bands.to_csv(tmp_path / "other.csv")

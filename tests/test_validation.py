@@ -1,7 +1,8 @@
 """Left-out data against closed forms of a straight line; plans, failures, importance sampling, predictive checks."""
 
 import re
-from contextlib import nullcontext
+import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -259,9 +260,12 @@ def test_left_out_data_have_the_levels_that_were_asked_for(straight):
         assert other.probabilities == (0.16, 0.5, 0.84)
         np.testing.assert_array_equal(other.quantiles[1], usual.quantiles[2])
         assert "q16" in other.to_dataframe().columns
-        with pytest.warns(UserWarning, match="too few") if other.value.size < 3 else nullcontext():
-            found = bp.conformal(other.value, other.quantiles, 0.68, probabilities=other.probabilities)
-        assert found.level == 0.68
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few values
+            found = bp.conformal(other.value, other, 0.68)
+            by_hand = bp.conformal(other.value, other.quantiles, 0.68, probabilities=other.probabilities)
+        assert found == by_hand
+        assert len(plot_left_out(other).axes) == 1
         with pytest.raises(InputError, match=r"leave out, with levels=\(0.68,\)"):
             bp.conformal(usual.value, usual.quantiles, 0.68)
 
@@ -274,7 +278,19 @@ def test_what_comes_from_a_fit_repeats_its_status(fitted):
     assert "STATUS" not in str(predictive_check(bad, kind="prior"))
     assert "STATUS" not in str(judge_fit(fitted, at, 1.5 - 0.8 * at))
     bands = bad.predict(at)
-    assert (bands.status, bands.reasons) == ("failed", ("chains disagree",))
+    assert (bands.status, bands.reasons[0]) == ("failed", "chains disagree")
+
+
+def test_bands_say_what_the_fit_and_these_controls_have_against_them(fitted, monkeypatch):
+    at = np.array([[5.0]])
+    there = Diagnosis("failed", ("R-hat 1.2", "two modes"), 1.2, 20.0, 0)
+    monkeypatch.setattr(sys.modules["bayes_pmm.fit"], "diagnose", lambda *_: there)
+    bands = fitted.predict(at)
+    assert (bands.status, bands.reasons) == ("failed", there.reasons)
+    before = replace(fitted, diagnosis=Diagnosis("suspect", ("R-hat 1.02", "two modes"), 1.02, 300.0, 0))
+    bands = before.predict(at)
+    assert bands.status == "failed"
+    assert bands.reasons == ("R-hat 1.02", "two modes", "at these controls: R-hat 1.2")
 
 
 def test_a_statistic_gives_one_number_for_each_row_of_values(fitted):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayes_pmm.convergence import DIVERGENT_SHARE, judged, rhat_and_ess
+from bayes_pmm.convergence import DIVERGENT_SHARE, divergent_share, judged, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nuts import NUTS, PILOT
@@ -80,8 +80,8 @@ class Auto:
     starts : AnnealedStarts
         Found once, for every attempt.
     at : tuple of tuples of float
-        Controls at which outputs must suffice too, of shape (P, p); :func:`~bayes_pmm.fit` gives its prediction
-        controls.
+        Controls at which outputs must suffice too, of shape (P, p). :func:`~bayes_pmm.fit` puts its prediction controls
+        in their place, and a refit the data that were left out.
     """
 
     chains: int = 4
@@ -95,6 +95,7 @@ class Auto:
         at_least(self, chains=1, draws=4, longer=1)
         if self.warmup is not None:
             at_least(self, warmup=10)
+        object.__setattr__(self, "at", tuple(tuple(map(float, np.atleast_1d(point))) for point in self.at))
 
     def run(
         self,
@@ -215,7 +216,7 @@ class _Attempt:
     @property
     def divergent(self) -> float:
         """Share of divergent transitions."""
-        return 0.0 if self.draws is None else float(np.mean(self.draws.stats.get("diverging", 0.0)))
+        return 0.0 if self.draws is None else divergent_share(self.draws.stats, self.draws.info)
 
     @property
     def in_trouble(self) -> bool:

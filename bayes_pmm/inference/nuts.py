@@ -45,7 +45,8 @@ class NUTS:
     dense_mass : bool
         Full mass matrix rather than its diagonal.
     thin : int
-        Transitions for each kept draw, in sampling only.
+        Transitions for each kept draw, in sampling only. ``n_steps`` is of all of them, ``diverging`` of any, and other
+        statistics are of the last.
     batched : bool, optional
         All chains in one batch rather than one thread a chain; by default on anything but a CPU. In a batch each
         draw takes as long as the longest of the chains' trees.
@@ -94,6 +95,7 @@ class NUTS:
             "chains": self.chains,
             "warmup": self.warmup,
             "draws": self.draws,
+            "thin": self.thin,
             "seconds": seconds,
             "basins": [vars(b) for b in found.basins],
             "max_tree_depth": self.max_tree_depth,
