@@ -128,7 +128,7 @@ def test_protocol_is_that_of_nuts(small):
         assert {k: v.shape for k, v in result.sites.items()} == {k: v.shape for k, v in nuts.sites.items()}
         assert all(isinstance(v, np.ndarray) and np.isfinite(v).all() for v in result.sites.values())
         assert all(v.shape == (2, 5) for v in result.stats.values())
-        assert nuts.info.keys() - {"max_tree_depth"} <= result.info.keys()
+        assert nuts.info.keys() - {"max_tree_depth", "thin"} <= result.info.keys()
         assert result.info["chains"] == 2
         assert result.info["draws"] == 5
         # The density that comes with a draw is that of its sites.
