@@ -39,7 +39,7 @@ class _Limits:
 
 
 LIMITS = _Limits()
-"""Where a fit stops being ok, and where it has failed."""
+"""Where a fit stops being ok, and where it has failed. Those against exact draws are judgements, not measurements."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The doubt ``wide`` of lines that are there, by the present definition, without fitting again.
 
     python -m studies.extrapolation.rejudge results.jsonl --out new.jsonl
+    python -m studies.extrapolation.rejudge results.jsonl --width 1.5 --out other.jsonl    # another limit
+    python -m studies.extrapolation.table other.jsonl --hamiltonians 0 1 2
 
 The other doubts need the draws; this one follows from the band's standard deviation, which every line has.
 """
@@ -27,11 +29,11 @@ def own_spread(task) -> np.ndarray:
     return np.asarray(spread) / np.asarray(task.spread)
 
 
-def rejudged(row: dict, spread: np.ndarray) -> dict:
+def rejudged(row: dict, spread: np.ndarray, width: float) -> dict:
     """A line with its doubt ``wide``, and the flags that follow from all doubts, made again."""
     # Only extrapolated points are doubted, and there every model is uncurved to some degree.
     outside = np.asarray(row["strengths"]["uncurved"]) > 0
-    wide = np.where(outside, np.asarray(row["sd"]) / (LIMITS.width * spread), 0.0)
+    wide = np.where(outside, np.asarray(row["sd"]) / (width * spread), 0.0)
     doubts = row["doubts"] | {"wide": (wide > 1).astype(int).tolist()}
     flags = np.any([np.asarray(v, bool) for v in doubts.values()], axis=0)
     strengths = row["strengths"] | {"wide": rounded(wide, 3)}
@@ -45,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("lines", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--width", type=float, default=LIMITS.width, help="in spreads of the output's data")
     args = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
     spreads: dict[str, np.ndarray] = {}
@@ -55,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
                 name = row["task"]
                 if name not in spreads:
                     spreads[name] = own_spread(task_of(name))
-                row = rejudged(row, spreads[name])
+                row = rejudged(row, spreads[name], args.width)
                 text = json.dumps(row)
             file.write(text + "\n")
 
