@@ -102,7 +102,7 @@ def conformal(
     Warns
     -----
     UserWarning
-        If it is; the warning says how many values are needed.
+        If it is; the warning says how many values are needed. And if refits that predicted the values are not ``ok``.
 
     Raises
     ------
@@ -120,6 +120,13 @@ def conformal(
     if low.shape != y.shape:
         raise InputError(
             f"values of shape {y.shape} do not fit bands of shape {low.shape}; give one band a value"
+        )
+    unsure = [r for r in getattr(quantiles, "refits", ()) if r.status != "ok"]
+    if unsure:
+        warnings.warn(
+            f"{len(unsure)} of {len(quantiles.refits)} refits are not ok ({unsure[0].name}: {unsure[0].status}), and the"
+            " factor rests on their bands; leave out with longer chains",
+            stacklevel=2,
         )
     known = ~np.isnan(y)
     if not known.any():

@@ -44,9 +44,9 @@ def canned(chosen, monkeypatch):
         name = kind.__name__.lower()
 
         def run(self, posterior, key, **options):  # noqa: ARG001
-            draws = dataclasses.replace(chosen.draws, info=chosen.draws.info | {"sampler": name})
-            longer = getattr(self, "thin", 1) > 1
-            return spoil.get("longer" if longer else name, lambda d: d)(draws)
+            info = chosen.draws.info | {"sampler": name, "thin": self.thin}
+            draws = dataclasses.replace(chosen.draws, info=info)
+            return spoil.get("longer" if self.thin > 1 else name, lambda d: d)(draws)
 
         monkeypatch.setattr(kind, "run", run)
 
@@ -228,6 +228,29 @@ def test_goes_on_where_draws_do_not_suffice(posterior, chosen, canned):
     assert "manifold came to R-hat" in info["choice"]
     assert "went on 4 times as long" in info["choice"]
     assert info["seconds"] == 2 * chosen.draws.info["seconds"]
+
+
+def test_goes_on_once_more_where_that_is_cheap_and_should_suffice(posterior, canned, monkeypatch):  # noqa: ARG001
+    def choice(found, **settings):
+        monkeypatch.setattr(auto, "_convergence", lambda *_: found.pop(0))
+        return dataclasses.replace(METHOD, **settings).run(posterior, KEY).info["choice"]
+
+    # Of 200 draws an ESS of 20 is wanted. The second run, of three transitions for each draw, leaves 10 of them.
+    assert "ESS 10, went on 9 times as long" in choice([(1.0, 10.0), (1.0, 10.0), (1.0, 200.0)])
+    assert "times as long; manifold came to" in choice([(1.0, 10.0), (1.0, 10.0), (1.0, 19.0), (1.0, 200.0)])
+    # Not without a second run, where chains stay apart, or where a step is dear.
+    assert "went on" not in choice([(1.0, 10.0), (1.0, 10.0)], longer=1)
+    assert "9 times" not in choice([(1.0, 10.0), (2.5, 10.0), (1.0, 10.0)])
+    monkeypatch.setattr(auto, "CHEAP", 1e-6)
+    assert "9 times" not in choice([(1.0, 10.0), (1.0, 10.0), (1.0, 10.0)])
+
+
+def test_what_a_third_run_may_cost_follows_from_data_and_steps(posterior, chosen):
+    steps = lambda n: dataclasses.replace(  # noqa: E731
+        chosen.draws, stats=chosen.draws.stats | {"n_steps": np.full((2, 100), n)}
+    )
+    few, many = (auto._affordable(posterior, steps(n)) for n in (4, 40))
+    assert few > 9 * many > 0
 
 
 def test_the_longer_run_is_kept_even_where_it_looks_worse(posterior, canned):

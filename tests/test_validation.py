@@ -270,6 +270,17 @@ def test_left_out_data_have_the_levels_that_were_asked_for(straight):
             bp.conformal(usual.value, usual.quantiles, 0.68)
 
 
+def test_a_correction_from_refits_that_are_not_ok_says_so(straight):
+    folds = k_fold(straight, Exact(200), 0, levels=0.5)
+    well = tuple(replace(r, status="ok", reasons=()) for r in folds.refits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = bp.conformal(folds.value, replace(folds, refits=well), 0.5)
+    bad = (replace(well[0], status="failed"), *well[1:])
+    with pytest.warns(UserWarning, match=f"1 of 5 refits are not ok .{well[0].name}: failed"):
+        assert bp.conformal(folds.value, replace(folds, refits=bad), 0.5) == found
+
+
 def test_what_comes_from_a_fit_repeats_its_status(fitted):
     bad = replace(fitted, diagnosis=Diagnosis("failed", ("chains disagree",), 1.5, 20.0, 0))
     at = np.array([[-1.0], [1.0]])

@@ -13,7 +13,7 @@ import numpy as np
 
 from bayes_pmm.convergence import DIVERGENT_SHARE, divergent_share, judged, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference.manifold import Manifold
+from bayes_pmm.inference.manifold import Manifold, step_seconds
 from bayes_pmm.inference.nuts import NUTS, PILOT
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
 from bayes_pmm.inference.start import AnnealedStarts, Starts
@@ -46,9 +46,13 @@ NUTS_NOISE = 3e-4
 """Noise, in units of the spread, below which NUTS is no help: its cost grows like 1/noise. A judgement: between 1e-3,
 where it is slow, and 1e-4."""
 
-MOST_ATTEMPTS = 4
-"""Attempts of a plan at most: NUTS and the manifold sampler, each of them twice; or NUTS that gives way, the manifold
-sampler twice, and NUTS after all."""
+MOST_ATTEMPTS = 5
+"""Attempts of a plan at most: NUTS twice and the manifold sampler three times; or NUTS that gives way, the manifold
+sampler three times, and NUTS after all."""
+
+CHEAP = 180.0
+"""Seconds of one core, by estimate, that a chain's third run may take. It follows from the data, the dimension and the
+number of steps, not from a clock, so that the same data and key give the same draws."""
 
 MARGIN = 1.5
 """How many times the ESS that is wanted a longer run aims at, as the estimate that it starts from is a rough one."""
@@ -66,8 +70,9 @@ class Auto:
     Where draws do not suffice (R-hat and ESS of the outputs at the training controls, as far again from their centre
     and ``at``, or divergent transitions), a sampler goes on from where its chains are, with as many transitions for
     each draw as its first run lets expect to suffice, ``longer`` at most. NUTS does so only where that many should
-    suffice; after it comes the manifold sampler.
-    Where that does not help either and the noise is not small, NUTS is tried if it was not.
+    suffice; after it comes the manifold sampler. That goes on once more, by more than ``longer``, where its chains mix
+    and so many should suffice and are cheap (:data:`CHEAP`): a mode that is rarely visited shows itself only in a long
+    run. Where that does not help either and the noise is not small, NUTS is tried if it was not.
 
     Parameters
     ----------
@@ -76,7 +81,7 @@ class Auto:
         Warm-up draws of each chain; by default 500, and 1000 for NUTS where the manifold sampler is no choice or was in
         trouble.
     longer : int
-        Transitions for each draw of the second run at most; 1 for no second run.
+        Transitions for each draw of the second run at most; 1 for no second run, and no third.
     starts : AnnealedStarts
         Found once, for every attempt.
     at : tuple of tuples of float
@@ -176,13 +181,22 @@ class Auto:
             yield "manifold_longer", *self._longer(manifold, found, attempts[-1])
             if attempts[-1].reached(total):
                 return
+            affordable = _affordable(posterior, attempts[-1].draws)
+            # Chains that stay apart say nothing of how long a run would be that mixes them.
+            mixing = attempts[-1].rhat <= TROUBLE_RHAT
+            if mixing and affordable > self.longer and attempts[-1].near(total, affordable):
+                yield "manifold_longest", *self._longer(manifold, found, attempts[-1], affordable)
+                if attempts[-1].reached(total):
+                    return
         tried = large and attempts[0].draws is not None
         if not tried and (attempts[-1].draws is None or (attempts[-1].in_trouble and noise >= NUTS_NOISE)):
             yield "nuts_after", nuts, attempts[-1].trouble
 
-    def _longer(self, method: Manifold | NUTS, found: Starts, before: "_Attempt") -> tuple[Method, str]:
+    def _longer(
+        self, method: Manifold | NUTS, found: Starts, before: "_Attempt", most: int | None = None
+    ) -> tuple[Method, str]:
         """The method from where its chains are now, with more transitions for each draw, and the reason."""
-        times = min(before.lacking(self.chains * self.draws), self.longer)
+        times = min(before.lacking(self.chains * self.draws), self.longer if most is None else most)
         rest = _going_on(found, before.draws)
         reason = f"{before.trouble}, went on {times} times as long"
         return dataclasses.replace(method, thin=times, starts=rest, pilot=None), reason
@@ -204,14 +218,22 @@ class _Attempt:
         return converged and self.divergent <= DIVERGENT_SHARE
 
     def lacking(self, total: int) -> int:
-        """How many times as many draws should suffice, at least 2: ESS grows like them, R-hat − 1 falls like them."""
+        """How many transitions for each draw should suffice, at least twice those that there were.
+
+        ESS grows like them, R-hat − 1 falls like them.
+        """
         share = min(total / GOAL_DRAWS, 1.0)
         lack = max(GOAL_ESS * share / max(self.ess, 1.0), (self.rhat - 1) * share / (GOAL_RHAT - 1))
-        return int(np.ceil(np.clip(MARGIN * lack, 2, 1e6)))
+        return int(np.ceil(np.clip(MARGIN * lack, 2, 1e6))) * self.thin
 
-    def near(self, total: int, longer: int) -> bool:
-        """Whether a run so many times as long should suffice."""
-        return self.draws is not None and self.divergent <= DIVERGENT_SHARE and self.lacking(total) <= longer
+    def near(self, total: int, most: int) -> bool:
+        """Whether so many transitions for each draw should suffice."""
+        return self.draws is not None and self.divergent <= DIVERGENT_SHARE and self.lacking(total) <= most
+
+    @property
+    def thin(self) -> int:
+        """Transitions for each draw."""
+        return 1 if self.draws is None else self.draws.info.get("thin", 1)
 
     @property
     def divergent(self) -> float:
@@ -237,6 +259,13 @@ def _going_on(found: Starts, draws: Draws) -> Starts:
     apart = max(1, chains * length // MEMORY)
     ensemble = tuple(at(c, d) for c in range(chains) for d in range(length - 1, -1, -apart))
     return Starts([at(c, -1) for c in range(chains)], found.basins, ensemble)
+
+
+def _affordable(posterior: Posterior, draws: Draws) -> int:
+    """How many transitions for each draw of the manifold sampler :data:`CHEAP` allows, by the steps of these draws."""
+    unknowns = sum(v[0, 0].size for v in draws.sites.values())
+    once = step_seconds(posterior.data.n_observed, unknowns) * float(draws.stats["n_steps"].mean())
+    return int(CHEAP / (once * draws.stats["n_steps"].shape[1]))
 
 
 def _unfit_for_manifold(posterior: Posterior) -> str | None:

@@ -19,7 +19,7 @@ from bayes_pmm.inference.start import AnnealedStarts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
-__all__ = ["Averaging", "Manifold"]
+__all__ = ["Averaging", "Manifold", "step_seconds"]
 
 WINDOWS = (0.1, 0.2, 0.3, 0.4)
 """Shares of the warm-up; a metric is estimated at the end of each but the last, which only tunes the step size."""
@@ -104,6 +104,7 @@ class Manifold:
             "chains": self.chains,
             "warmup": self.warmup,
             "draws": self.draws,
+            "thin": self.thin,
             "seconds": seconds,
             "basins": [vars(b) for b in found.basins],
             "failed_steps_share": float(stats["failed_steps"].mean(axis=1).max()),
@@ -252,9 +253,14 @@ class _At(NamedTuple):
     info: Info
 
 
+def step_seconds(data: int, unknowns: int) -> float:
+    """Seconds of one core that a step takes, by ``COST``, with its share of the small steps."""
+    return COST * data * (data + unknowns) * (1 + SMALL)
+
+
 def _dearest(data: int, size: int, thin: int) -> float:
     """Seconds of a draw with the most steps, by ``COST``."""
-    return COST * data * (data + size) * thin * MOST_STEPS * (1 + SMALL)
+    return step_seconds(data, size) * thin * MOST_STEPS
 
 
 def _no_info() -> Info:
