@@ -9,6 +9,7 @@ import pytest
 from sklearn.gaussian_process.kernels import RBF, Matern
 
 from bayes_pmm import problems
+from bayes_pmm.doubts import LIMITS
 from bayes_pmm.errors import InputError
 from studies.extrapolation import (
     ablations,
@@ -20,6 +21,7 @@ from studies.extrapolation import (
     ours,
     picture,
     polynomial,
+    rejudge,
     run,
     table,
 )
@@ -297,6 +299,12 @@ def test_run_resume_table_and_pictures(tmp_path, capsys):
     assert "0 cells to run, 2 there" in capsys.readouterr().out
     table.main([str(path)])
     assert "| spins | 1 |" in capsys.readouterr().out
+    # What is rejudged from a line is what the package said of the fit.
+    rejudge.main([str(path), "--out", str(tmp_path / "again.jsonl")])
+    for old, new in zip(
+        lines.read(path).values(), lines.read(tmp_path / "again.jsonl").values(), strict=True
+    ):
+        assert old.get("doubts") == new.get("doubts")
     picture.main([str(path), str(tmp_path / "pictures")])
     assert (tmp_path / "pictures" / "families.png").stat().st_size > 5000
     assert (tmp_path / "pictures" / "reliability.png").stat().st_size > 5000
@@ -311,6 +319,26 @@ def test_our_method_gives_weights_and_status():
     assert forecast.flags.shape == TASK.truth.shape
     assert forecast.about["status"] in ("ok", "suspect", "failed")
     assert set(GENERAL) | set(MATRIX_MODELS) | set(INFORMED) == set(PEERS)
+
+
+def test_committed_lines_have_the_present_doubt_wide(tmp_path):
+    results = Path(ablations.__file__).with_name("results.jsonl").read_text("utf-8").splitlines()
+    own = [text for text in results if '"strengths"' in text][::60]
+    path = tmp_path / "some.jsonl"
+    path.write_text("\n".join(own) + "\n", "utf-8")
+    again = {}
+    for width in (LIMITS.width, 4 * LIMITS.width):
+        rejudge.main([str(path), "--out", str(tmp_path / f"{width}.jsonl"), "--width", str(width)])
+        again[width] = (tmp_path / f"{width}.jsonl").read_text("utf-8").splitlines()
+    for text, same, wider in zip(own, again[LIMITS.width], again[4 * LIMITS.width], strict=True):
+        old, same, wider = json.loads(text), json.loads(same), json.loads(wider)
+        assert (old["flags"], old["doubts"]) == (same["flags"], same["doubts"])
+        np.testing.assert_allclose(old["strengths"]["wide"], same["strengths"]["wide"], rtol=2e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            4 * np.array(wider["strengths"]["wide"]), old["strengths"]["wide"], rtol=5e-3, atol=5e-3
+        )
+    with pytest.raises(FileExistsError):
+        rejudge.main([str(path), "--out", str(path)])
 
 
 def test_the_pages_of_tables_are_what_the_committed_lines_print(capsys):
