@@ -124,8 +124,8 @@ def conformal(
     unsure = [r for r in getattr(quantiles, "refits", ()) if r.status != "ok"]
     if unsure:
         warnings.warn(
-            f"{len(unsure)} of {len(quantiles.refits)} refits are not ok ({unsure[0].name}: {unsure[0].status}), and the"
-            " factor rests on their bands; leave out with longer chains",
+            f"{len(unsure)} of {len(quantiles.refits)} refits are not ok ({unsure[0].name}: {unsure[0].status}), and"
+            " the factor rests on their bands; leave out with longer chains",
             stacklevel=2,
         )
     known = ~np.isnan(y)

@@ -25,7 +25,7 @@ from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.files import write_new
 from bayes_pmm.inference.protocol import Draws, outputs_of
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.widening import stretch
+from bayes_pmm.widening import in_order, stretch
 
 __all__ = [
     "KINDS",
@@ -227,6 +227,8 @@ def widened(
 ) -> np.ndarray:
     """Outputs of the PMM, stretched outside the data by the posterior's :class:`~bayes_pmm.widening.Widening`.
 
+    What a stretch would bring out of order is in order again, see :func:`~bayes_pmm.widening.in_order`.
+
     Parameters
     ----------
     outputs : array (chain, draw, N, Q)
@@ -237,8 +239,13 @@ def widened(
         Of the chains; equal if not given.
     """
     most_bent = float(np.max(bend(posterior, training, weights)))
-    factors = posterior.widening.factors(posterior.data, posterior.pmm.outputs, controls, most_bent)
-    return stretch(outputs, factors, weights)
+    pmm = posterior.pmm
+    factors = posterior.widening.factors(posterior.data, pmm.outputs, controls, most_bent)
+    stretched = stretch(outputs, factors, weights)
+    outside = np.any(factors != 1.0, axis=1)
+    if outside.any():
+        stretched[:, :, outside] = in_order(stretched[:, :, outside], pmm.outputs, pmm.dim, weights)
+    return stretched
 
 
 def with_noise(

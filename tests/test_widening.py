@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from line import Exact, line, predictive
+from scipy import optimize
 
 import bayes_pmm as bp
 from bayes_pmm import arviz_io, doubts, predict
@@ -13,7 +14,7 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.judging import mixture
 from bayes_pmm.outputs import as_outputs
-from bayes_pmm.widening import Widening, stretch
+from bayes_pmm.widening import Widening, in_order, stretch
 
 BEYOND = np.array([[1.0], [2.5], [4.0]])  # distance 0, 1/4 and 1 from rows on [0, 2]
 
@@ -79,6 +80,75 @@ def test_chains_with_little_weight_do_not_move_the_centre():
     found = stretch(draws, np.array([[2.0]]), np.array([1.0, 0.0]))
     centre = draws[0].mean()
     np.testing.assert_allclose(found, centre + 2 * (draws - centre))
+
+
+def _draws(*columns):
+    return np.stack(columns, axis=-1)[None, :, None, :]
+
+
+def test_draws_out_of_order_move_to_the_nearest_in_order():
+    rng = np.random.default_rng(0)
+    y = rng.normal([0.0, 0.5, 1.0], [0.1, 1.0, 0.5], size=(200, 3))
+    levels = as_outputs(["E0", "E1", "E2"])
+    found = in_order(_draws(*y.T), levels, 5)[0, :, 0]
+    assert (np.diff(found, axis=1) >= 0).all()
+    kept = (np.diff(y, axis=1) >= 0).all(axis=1)
+    np.testing.assert_array_equal(found[kept], y[kept])
+    # Against a general solver, in the metric of the standard deviations.
+    precision = 1 / y.var(0)
+    ascending = {"type": "ineq", "fun": np.diff}
+    for i in np.flatnonzero(~kept)[:20]:
+        best = optimize.minimize(
+            lambda x, i=i: np.sum(precision * (x - y[i]) ** 2),
+            np.sort(y[i]),
+            constraints=ascending,
+            tol=1e-12,
+        )
+        np.testing.assert_allclose(found[i], best.x, atol=1e-4)
+    # So every draw comes nearer to any truth that is in order.
+    for truth in np.sort(rng.normal(size=(20, 3)), axis=1):
+        before, after = (np.sum(precision * (v - truth) ** 2, axis=1) for v in (y, found))
+        assert (after <= before + 1e-12).all()
+
+
+def test_order_follows_the_levels_and_not_the_columns():
+    y = np.array([[2.0, 1.0], [1.0, 3.0]])
+    top_first = in_order(_draws(*y.T), as_outputs(["E[-1]", "E0"]), 3)[0, :, 0]
+    np.testing.assert_array_equal(top_first[0], y[0])
+    assert top_first[1, 0] == top_first[1, 1]
+    # Measured twice: nothing says which is the larger one.
+    np.testing.assert_array_equal(in_order(_draws(*y.T), as_outputs(["E0", "E0"]), 3)[0, :, 0], y)
+
+
+def test_lines_keep_their_sign_and_the_order_of_their_upper_levels():
+    y = np.array([[-1.0, 2.0, 0.5], [1.0, -2.0, -0.5], [3.0, 1.0, -1.0]])
+    lines = as_outputs(["E1-E0", "E2-E0", "E1-E2"])
+    found = in_order(_draws(*y.T), lines, 4)[0, :, 0]
+    assert (found[:, 0] >= 0).all()
+    assert (found[:, 1] >= found[:, 0]).all()
+    assert (found[:, 2] <= 0).all()
+    np.testing.assert_array_equal(found[0], [0.0, 2.0, 0.0])
+    np.testing.assert_array_equal(found[2, 2], -1.0)
+    other = as_outputs(["<0|A|0>", "|<0|A|1>|^2", "E0"])
+    np.testing.assert_array_equal(in_order(_draws(*y.T), other, 4)[0, :, 0], y)
+
+
+def test_bands_of_a_fit_are_in_order():
+    data = Dataset(
+        np.arange(5.0)[:, None],
+        np.stack([np.arange(5.0), np.arange(5.0) + 0.2], 1),
+        None,
+        ("g",),
+        ("E0", "E1"),
+    )
+    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2), widening=Widening(1.0))
+    rng = np.random.default_rng(1)
+    outputs = np.sort(data.values[-1] + rng.normal(0, 0.1, size=(2, 100, 2, 2)), axis=-1)
+    training = np.broadcast_to(data.values, (2, 100, 5, 2))
+    found = predict.widened(posterior, outputs, np.array([[4.0], [9.0]]), training)
+    np.testing.assert_array_equal(found[:, :, 0], outputs[:, :, 0])
+    assert found[:, :, 1].std() > 2 * outputs[:, :, 1].std()
+    assert (np.diff(found, axis=-1) >= 0).all()
 
 
 def test_scores_see_the_stretched_band():
