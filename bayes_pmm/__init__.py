@@ -7,9 +7,9 @@ A :class:`PMM` gives its outputs as eigenvalues and eigenvector bilinears of M(c
 
 from bayes_pmm import problems
 from bayes_pmm.basis import Affine, Basis, Custom, Fourier, InversePowers, Polynomial
-from bayes_pmm.checks import predictive_check, prior_predictive
+from bayes_pmm.checks import PredictiveCheck, predictive_check, prior_predictive
 from bayes_pmm.compare import Comparison, compare
-from bayes_pmm.conformal import conformal
+from bayes_pmm.conformal import Conformal, conformal
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Defect, Growth
 from bayes_pmm.defect_learning import learn_defect, with_defect
@@ -18,15 +18,16 @@ from bayes_pmm.evidence import Evidence, log_evidence, nested_log_evidence, with
 from bayes_pmm.fit import Fit, fit, load
 from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Laplace, Manifold, TemperedSMC, Variational
 from bayes_pmm.judging import judge_fit
-from bayes_pmm.loo import loo
+from bayes_pmm.loo import Loo, loo
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Difference, Expectation, Level, Transition
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import Bands
 from bayes_pmm.priors import Prior
+from bayes_pmm.scores import Scores
 from bayes_pmm.tables import read_dataset
-from bayes_pmm.validation import k_fold, leave_future_out
+from bayes_pmm.validation import LeftOut, k_fold, leave_future_out
 from bayes_pmm.widening import Widening
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "Basis",
     "BayesPMMError",
     "Comparison",
+    "Conformal",
     "Custom",
     "Dataset",
     "Defect",
@@ -53,12 +55,16 @@ __all__ = [
     "InputError",
     "InversePowers",
     "Laplace",
+    "LeftOut",
     "Level",
+    "Loo",
     "Manifold",
     "Noise",
     "Polynomial",
     "Posterior",
+    "PredictiveCheck",
     "Prior",
+    "Scores",
     "TemperedSMC",
     "Transition",
     "Variational",

@@ -122,10 +122,8 @@ def sbc(
             f"generator: its data have shape {generator.data.values.shape} and the posterior's"
             f" {posterior.data.values.shape}; give both the same rows and outputs"
         )
-    if given is not None and (
-        given.posterior.data is not posterior.data or given.posterior.scaling != posterior.scaling
-    ):
-        raise InputError("given: is a fit of other data or units; pass the posterior that it was fitted with")
+    if given is not None and (other := _differing(given.posterior, posterior)):
+        raise InputError(f"given: is a fit with another {other}; pass the posterior that it was fitted with")
     thin = draws // kept
     total = thin * kept
     where = _ranked_controls(posterior, controls)
@@ -202,6 +200,14 @@ def _twice(posterior: Posterior) -> Posterior:
     data = posterior.data
     c, y, error = (np.concatenate([a, a]) for a in posterior.training)
     return replace(posterior, data=Dataset(c, y, error, data.control_names, data.output_names))
+
+
+def _differing(a: Posterior, b: Posterior) -> str | None:
+    """What two posteriors differ in that their densities depend on; None if they are the same."""
+    if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a.training, b.training, strict=True)):
+        return "data set"
+    kinds = {"model": "pmm", "prior": "prior", "noise model": "noise", "scaling": "scaling"}
+    return next((kind for kind, name in kinds.items() if getattr(a, name) != getattr(b, name)), None)
 
 
 def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.ndarray:

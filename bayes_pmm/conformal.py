@@ -68,7 +68,9 @@ class Conformal:
             Of the quantiles in an array.
         """
         low, middle, high = _ends(quantiles, self.level, kind, probabilities)
-        return middle - self.factor * (middle - low), middle + self.factor * (high - middle)
+        # A half without width stays one, whatever the factor: infinity times nothing would be NaN.
+        below, above = (np.where(half > 0, self.factor, 0.0) * half for half in (middle - low, high - middle))
+        return middle - below, middle + above
 
 
 def conformal(
@@ -86,7 +88,8 @@ def conformal(
     values : array (...)
         Measured values with predictive bands, exact ones with latent bands. NaN is left out.
     quantiles : Bands, LeftOut, or array (K, ...)
-        Bands for a split of the data, or what :mod:`bayes_pmm.validation` left out.
+        Bands for a split of the data, or what :mod:`bayes_pmm.validation` left out. A datum that several refits left
+        out counts once, with the band of the refit that it was furthest from.
     level : float
         A band whose ends are stored: 0.9 or 0.5 unless ``Fit.predict`` was given other ``levels``.
     kind : {"predictive", "latent"}
@@ -129,6 +132,8 @@ def conformal(
             stacklevel=2,
         )
     known = ~np.isnan(y)
+    if hasattr(quantiles, "distance"):
+        known &= _furthest(quantiles)
     if not known.any():
         raise InputError("no calibration value is left; give values that the fit has not seen")
     half = np.where(y > middle, high - middle, middle - low)[known]
@@ -148,6 +153,15 @@ def conformal(
             stacklevel=2,
         )
     return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n)
+
+
+def _furthest(left_out) -> np.ndarray:
+    """Which predictions (M,) to keep so that each datum has one: that of the refit whose rows were furthest away."""
+    order = np.argsort(-np.nan_to_num(left_out.distance), kind="stable")
+    _, first = np.unique(np.stack([left_out.row, left_out.output])[:, order], axis=1, return_index=True)
+    kept = np.zeros(len(order), bool)
+    kept[order[first]] = True
+    return kept
 
 
 def _ends(

@@ -95,6 +95,8 @@ class Defect:
     growth: Growth = field(default_factory=Growth)
 
     def __post_init__(self):
+        for name in ("scales", "probabilities"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         p = np.asarray(self.probabilities)
         fits = len(p) == len(self.scales) and np.isclose(p.sum(), 1)
         if not (fits and in_range(*self.scales, zero=True) and in_range(*p, zero=True)):

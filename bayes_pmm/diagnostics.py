@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayes_pmm.convergence import DIVERGENT_SHARE, FEWEST, divergent_share, judged, rhat_and_ess
-from bayes_pmm.inference.modes import weights_of
+from bayes_pmm.inference.modes import median_floor, weights_of
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.scatter import residuals, scatter
@@ -206,7 +206,7 @@ def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[st
                 " outputs and errors, or try a larger dim or another basis"
             )
         return found
-    floors, left = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights), scatter(data)
+    floors, left = median_floor(draws, weights), scatter(data)
     noticeable = LIMITS.floor_of_spread * np.nanstd(data.values, axis=0)
     for q, name in enumerate(data.output_names):
         floor, error = floors[q], data.rms_errors[q]

@@ -31,6 +31,7 @@ import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 
 from bayes_pmm.defect import distances
+from bayes_pmm.inference.modes import median_floor
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.scatter import residuals, scatter
@@ -138,13 +139,13 @@ def _misfit(
     """How much of the band (N, Q) is what the model cannot represent, in units of the limits."""
     data, limits = posterior.data, LIMITS
     if posterior.noise.floor:
-        floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
+        floor = median_floor(draws, weights)
         known = limits.floor * data.rms_errors
-        # What a polynomial leaves of data without noise is nothing; a floor counts from some share of the spread on.
-        smooth = np.maximum(
-            limits.scatter * scatter(data), limits.scatter_of_spread * np.nanstd(data.values, axis=0)
-        )
-        large = floor / np.where(known > 0, known, np.where(smooth > 0, smooth, np.inf))
+        # What a polynomial leaves of data without noise is nothing, and known errors may be tiny: a floor counts from
+        # some share of the spread on.
+        beside = np.where(known > 0, known, limits.scatter * scatter(data))
+        least = np.maximum(beside, limits.scatter_of_spread * np.nanstd(data.values, axis=0))
+        large = floor / np.where(least > 0, least, np.inf)
     else:
         z, _ = residuals(data, training, weights)
         large = z / limits.floor
@@ -195,7 +196,7 @@ def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights:
     data = posterior.data
     floor = np.zeros(data.n_outputs)
     if posterior.noise.floor:
-        floor = np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
+        floor = median_floor(draws, weights)
     noise = np.sqrt(floor**2 + data.rms_errors**2)
     return _departures(posterior, training, weights) / noise
 

@@ -56,6 +56,9 @@ XARRAY_NAMES = (
 )
 """Names in :meth:`Bands.to_xarray`, which no control can have."""
 
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much memory a container may have (control groups, versions 2 and 1)."""
+
 _BLOCK = 256
 _SHOWN = 8
 """Rows of the table that a notebook shows."""
@@ -161,11 +164,17 @@ def check_memory(controls: int, outputs: int, draws: int) -> None:
 
 
 def _memory() -> float:
-    """Bytes of this machine; infinite where it does not say."""
+    """Bytes of this machine, or of this container where that has fewer; infinite where neither is said."""
     try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        found = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):
-        return np.inf
+        found = np.inf
+    for limit in CONTAINER_LIMITS:
+        try:
+            found = min(found, float(Path(limit).read_text("ascii")))
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+    return found
 
 
 def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:

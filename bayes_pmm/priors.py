@@ -170,7 +170,7 @@ class Modulus(dist.Distribution):
         return jnp.log(2 * value / tau**2) - (value / tau) ** 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MatrixPrior:
     """Prior of K matrices of one PMM: NumPyro sites and the map from sites to matrices and back.
 

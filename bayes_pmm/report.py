@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bayes_pmm.fit import Fit, approximation_lines, sampler_of, time_taken
+from bayes_pmm.inference.modes import median_floor
 from bayes_pmm.plotting import plot_bands, plot_chains, plot_residuals
 from bayes_pmm.predict import Bands
 from bayes_pmm.scores import against
@@ -24,8 +25,7 @@ def summary(fit: Fit, bands: Bands | None = None) -> dict:
     names, exact = fit.posterior.data.output_names, info.get("against_exact")
     sigma = dict.fromkeys(names)
     if fit.posterior.noise.floor:
-        floor = np.average(fit.draws.sites["floor"].mean(1), axis=0, weights=fit.weights)
-        sigma = dict(zip(names, map(float, floor), strict=True))
+        sigma = dict(zip(names, map(float, median_floor(fit.draws, fit.weights)), strict=True))
     return {
         "status": d.status,
         "reasons": list(d.reasons),

@@ -369,6 +369,8 @@ def _checked(
         )
     if len(draws) < 2:
         raise InputError(f"{len(draws)} draws cannot be scored; give at least 2")
+    if not np.isfinite(draws).all():
+        raise InputError("draws are not finite and cannot be scored; predict where the basis is finite")
     if weights is None:
         return draws, truth, np.full(len(draws), 1 / len(draws))
     w = np.asarray(weights, float)

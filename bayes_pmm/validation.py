@@ -22,6 +22,7 @@ from bayes_pmm.inference import Laplace, Method, Variational, as_method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import LEVELS, QUANTILES, probabilities_of, quantile_column
+from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.settings import as_key, as_whole, in_range, stream
 
 ENDS = ("both", "upper", "lower")
@@ -183,7 +184,8 @@ def refit_without(
     key : PRNG key
     keep_units : bool
         Keep the scaling that was fitted to all data. It sets the prior's units, so by default it is fitted again: who
-        did not have the left-out data would not have known it.
+        did not have the left-out data would not have known it. A reference that is not the mean of the controls was
+        chosen, and stays, and so does the dimension: it is this model that is judged.
 
     Raises
     ------
@@ -195,15 +197,10 @@ def refit_without(
     data = posterior.data
     values = np.where(left, np.nan, data.values)
     rows = np.flatnonzero(~np.isnan(values).all(axis=1))
-    kept = Dataset(
-        data.controls[rows],
-        values[rows],
-        data.errors[rows],
-        data.control_names,
-        data.output_names,
-        data.source,
-    )
-    scaling = posterior.scaling if keep_units else None
+    kept = replace(data, values=values).select(rows)
+    scaling, chosen = posterior.scaling if keep_units else None, posterior.scaling.control_reference
+    if not keep_units and not np.allclose(chosen, data.controls[data.mask.any(axis=1)].mean(axis=0)):
+        scaling = fit_scaling(kept, posterior.pmm.outputs, posterior.pmm.basis, np.asarray(chosen))
     if isinstance(method, Laplace | Variational):
         # Nobody sees how a refit compares with exact draws, which take far longer than it.
         method = replace(method, exact=None)

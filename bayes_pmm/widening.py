@@ -13,8 +13,8 @@ training data, as a share of its spread (:func:`~bayes_pmm.doubts.bend`). Inside
 on problems with exact answers (``studies/extrapolation/widening.py``). Only levels and their differences are
 stretched: expectation values and strengths have bounds that a stretch could leave, and were not part of that study.
 
-A stretch does not know that E_1 is never below E_0 and a line never negative. :func:`in_order` moves every draw that has
-it otherwise to the nearest that can be, where a level counts the less the wider its band is.
+A stretch does not know that E_1 is never below E_0 and a line never negative. :func:`in_order` moves every draw that
+has it otherwise to the nearest that can be, where a level counts the less the wider its band is.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,14 @@
 """The uniformity test, and the structure of small calibration runs under the prior and given data."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
 
+from bayes_pmm import calibration
 from bayes_pmm.calibration import _twice, labels, ranks, sbc, uniformity
 from bayes_pmm.data import Dataset
 from bayes_pmm.diagnostics import Diagnosis
@@ -194,8 +197,15 @@ def test_sbc_of_another_fit_is_refused(small, fitted):
     other = Posterior(small.data, small.pmm, small.prior, small.noise, small.scaling)
     changed = Posterior(small.data.select([0, 1, 3, 4]), small.pmm)
     assert other.scaling == small.scaling
-    with pytest.raises(InputError, match="fit of other data"):
-        sbc(changed, jax.random.key(0), 2, given=fitted)
+    assert calibration._differing(fitted.posterior, other) is None
+    for posterior, what in (
+        (changed, "data set"),
+        (replace(small, prior=replace(small.prior, scale_median=7.0)), "prior"),
+        (replace(small, noise=Noise(floor_scale=30.0)), "noise model"),
+        (replace(small, pmm=replace(small.pmm, dim=small.pmm.dim + 1)), "model"),
+    ):
+        with pytest.raises(InputError, match=f"fit with another {what}"):
+            sbc(posterior, jax.random.key(0), 2, given=fitted)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayes_pmm.conformal import conformal
+from bayes_pmm.conformal import Conformal, conformal
 from bayes_pmm.errors import InputError
 from bayes_pmm.predict import QUANTILES
 
@@ -74,3 +74,11 @@ def test_bad_input_is_refused():
         conformal(np.ones(10), np.zeros((5, 10)))
     with pytest.raises(InputError, match="first axis"):
         conformal(np.zeros(10), q[:4])
+
+
+def test_a_half_without_width_stays_one():
+    found = Conformal(0.9, np.inf, 3)
+    low, high = found.interval(np.array([[0.0, 1.0], [0.5, 1.0], [1.0, 1.0], [2.0, 3.0], [2.5, 4.0]]))
+    np.testing.assert_array_equal(low, [-np.inf, 1.0])
+    np.testing.assert_array_equal(found.interval(np.ones((5, 1))), [[1.0], [1.0]])
+    np.testing.assert_array_equal(high, [np.inf, np.inf])

@@ -188,6 +188,17 @@ def test_a_floor_far_above_the_known_errors_is_doubted(bent):
         assert not bands.doubts["defect"][0].any()
 
 
+def test_a_tiny_floor_is_no_doubt_however_small_the_known_errors(bent):
+    fit, _ = bent
+    data = dataclasses.replace(fit.posterior.data, errors=np.full_like(fit.posterior.data.errors, 1e-7))
+    posterior = dataclasses.replace(fit.posterior, data=data)
+    for share, expected in ((1e-3, False), (0.1, True)):
+        floor = share * data.values.std(axis=0).min()
+        sites = fit.draws.sites | {"floor": np.full_like(fit.draws.sites["floor"], floor)}
+        _, bands = doubts_of(posterior, dataclasses.replace(fit.draws, sites=sites))
+        assert bands.doubts["defect"][1:].any() == expected
+
+
 def test_prior_sensitivity_is_the_derivative_of_reweighted_means(bent):
     fit, _ = bent
     rng = np.random.default_rng(1)

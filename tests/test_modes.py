@@ -89,6 +89,18 @@ def test_stacking_weights_maximise_the_score():
     np.testing.assert_allclose(stacking_weights(np.zeros((5, 2))), 0.5)
 
 
+@pytest.mark.parametrize("spread", [0.01, 0.03, 1.0])
+def test_stacking_weights_satisfy_the_conditions_of_the_optimum(spread):
+    p = np.random.default_rng(4).normal(0, spread, size=(30, 4))
+    w = stacking_weights(p)
+    assert w.min() >= 0
+    assert w.sum() == pytest.approx(1)
+    # Karush, Kuhn and Tucker: the mean ratio to the mixture is 1 for what is used, and no more for what is not.
+    ratio = np.mean(np.exp(p) / (np.exp(p) @ w)[:, None], axis=0)
+    np.testing.assert_allclose(ratio[w > 1e-3], 1.0, atol=1e-4)
+    assert ratio.max() <= 1 + 1e-4
+
+
 def test_modes_that_the_data_hardly_tell_apart_share_by_chains():
     rng = np.random.default_rng(0)
     p = rng.normal(size=(20, 2)) * 0.01

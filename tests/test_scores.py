@@ -189,3 +189,11 @@ def test_bad_weights_and_units_are_refused():
             crps(x, y, weights=w)
     with pytest.raises(InputError, match="spread"):
         judge(x, y, False, spread=0.0)
+
+
+@pytest.mark.parametrize("score", [pit, crps, coverage, log_score, interval_score])
+def test_draws_that_are_not_finite_are_refused(score):
+    draws = np.random.default_rng(0).normal(size=(10, 2))
+    draws[3, 1] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        score(draws, np.zeros(2))

@@ -24,6 +24,7 @@ from bayes_pmm.judging import judge_fit, mixture
 from bayes_pmm.judging_plots import ecdf_band, plot_left_out, plot_pit, plot_reliability
 from bayes_pmm.loo import loo, psis
 from bayes_pmm.plotting import plot_bands
+from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.validation import k_fold, leave_future_out, outer_rows, refit_without
 
 az = import_arviz()
@@ -268,6 +269,43 @@ def test_left_out_data_have_the_levels_that_were_asked_for(straight):
         assert len(plot_left_out(other).axes) == 1
         with pytest.raises(InputError, match=r"leave out, with levels=\(0.68,\)"):
             bp.conformal(usual.value, usual.quantiles, 0.68)
+
+
+def test_a_correction_counts_every_datum_once(straight):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few values, and refits that are not judged here
+        once, twice = (leave_future_out(straight, Exact(200), 0, steps=s, share=0.4) for s in (1, 2))
+        found = [bp.conformal(left.value, left, 0.5) for left in (once, twice)]
+    assert len(twice.value) > len(once.value) == found[0].count == found[1].count
+    # That of the refit without all outer rows, from which it is furthest.
+    assert found[1].factor == pytest.approx(found[0].factor, rel=0.3)
+    furthest = np.lexsort((-twice.distance, twice.output, twice.row))
+    keep = np.unique(np.stack([twice.row, twice.output])[:, furthest], axis=1, return_index=True)[1]
+    chosen = furthest[keep]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        by_hand = bp.conformal(
+            twice.value[chosen], twice.quantiles[:, chosen], 0.5, probabilities=twice.probabilities
+        )
+    assert found[1] == by_hand
+
+
+def test_refits_keep_what_the_user_chose(straight):
+    data = straight.data
+    labels = tuple(f"line {i + 2}" for i in range(data.n_rows))
+    chosen = replace(
+        straight,
+        data=replace(data, row_labels=labels),
+        scaling=fit_scaling(data, straight.pmm.outputs, straight.pmm.basis, np.array([0.3])),
+    )
+    left = np.zeros(data.values.shape, bool)
+    left[-2:] = True
+    refit = refit_without(chosen, left, Exact(20), jax.random.key(0)).posterior
+    assert refit.data.row_labels == labels[:-2]
+    np.testing.assert_allclose(refit.scaling.control_reference, [0.3])
+    assert refit.scaling.spread != chosen.scaling.spread
+    usual = refit_without(straight, left, Exact(20), jax.random.key(0)).posterior
+    np.testing.assert_allclose(usual.scaling.control_reference, data.controls[:-2].mean(0))
 
 
 def test_a_correction_from_refits_that_are_not_ok_says_so(straight):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
+from scipy import optimize
 from scipy.special import softmax
 
 from bayes_pmm.inference.protocol import Draws
@@ -23,6 +24,7 @@ __all__ = [
     "Mode",
     "chain_weights",
     "find_modes",
+    "median_floor",
     "pseudo_bma_weights",
     "stacking_weights",
     "weights_of",
@@ -96,19 +98,37 @@ def weights_of(draws: Draws) -> np.ndarray:
     return chain_weights([Mode(tuple(m["chains"]), m["mass"]) for m in modes])
 
 
+def median_floor(draws: Draws, weights: np.ndarray) -> np.ndarray:
+    """Learned floor (Q,) of each output: the median of every chain's draws, averaged with the chains' weights."""
+    return np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
+
+
 def stacking_weights(log_density: np.ndarray) -> np.ndarray:
     """Weights (K,) on the simplex that maximise Σ_i log Σ_k w_k exp(log_density_ik).
 
     Parameters
     ----------
     log_density : array (M, K)
-        Log predictive density of each left-out datum under each mode.
+        Log predictive density of each left-out datum under each model or mode.
+
+    References
+    ----------
+    Yao, Vehtari, Simpson, Gelman, Bayesian Analysis 13, 917 (2018), section 3.1.
     """
     p = np.exp(log_density - log_density.max(axis=1, keepdims=True))
-    w = np.full(p.shape[1], 1 / p.shape[1])
-    # Expectation maximisation of mixture weights: the problem is concave, and no step leaves the simplex.
-    for _ in range(2000):
-        w = np.mean(p * w / (p @ w)[:, None], axis=0)
+    K = p.shape[1]
+    mixed = lambda w: np.maximum(p @ w, 1e-300)  # noqa: E731
+    # A concave problem; where models are nearly alike, expectation maximisation would need millions of steps.
+    found = optimize.minimize(
+        lambda w: -np.mean(np.log(mixed(w))),
+        np.full(K, 1 / K),
+        jac=lambda w: -np.mean(p / mixed(w)[:, None], axis=0),
+        bounds=[(0.0, 1.0)] * K,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": np.ones_like},
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 1000},
+    ).x
+    w = np.maximum(found, 0.0)
     return w / w.sum()
 
 
