@@ -60,7 +60,7 @@ class Compared:
     @property
     def parameters(self) -> int:
         """Number of sampled parameters."""
-        return sum(int(np.prod(v.shape[2:])) for v in self.fit.draws.sites.values())
+        return self.fit.draws.n_unknowns
 
 
 @dataclass(frozen=True, eq=False)

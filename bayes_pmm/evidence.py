@@ -187,8 +187,8 @@ def log_evidence(
         raise InputError(
             f"{draws.info['sampler']} draws from an approximation, which cannot be bridged; use method='importance'"
         )
-    chains, count = next(iter(draws.sites.values())).shape[:2]
-    d = sum(int(np.prod(v.shape[2:])) for v in draws.sites.values())
+    chains, count = draws.shape
+    d = draws.n_unknowns
     if chains * (count // 2) < 2 * d + 10:
         raise InputError(f"{chains * count} draws are too few for {d} parameters; draw longer")
     if proposals < 100:
@@ -352,7 +352,7 @@ def importance(log_ratio: np.ndarray) -> tuple[float, float]:
 def _chains_of_modes(draws: Draws) -> list[tuple[int, ...]]:
     """Chains of each mode; all of them where they agree, or were not looked at."""
     found = [tuple(m["chains"]) for m in draws.info.get("modes") or []]
-    return found or [tuple(range(len(next(iter(draws.sites.values())))))]
+    return found or [tuple(range(draws.shape[0]))]
 
 
 def _flat(posterior: Posterior, sites: dict):

@@ -258,9 +258,10 @@ class Fit:
     def _defect_draws(self, controls: np.ndarray, key: jax.Array) -> np.ndarray | None:
         if self.defect is None:
             return None
-        shape = next(iter(self.draws.sites.values())).shape[:2]
         spread = np.asarray(self.posterior.scaling.spread)
-        return self.defect.sample(self.posterior.data, spread, controls, shape, stream(key, "defect"))
+        return self.defect.sample(
+            self.posterior.data, spread, controls, self.draws.shape, stream(key, "defect")
+        )
 
     def _key(self, key: jax.Array | None) -> jax.Array:
         return stream(self.key, "noise") if key is None else as_key(key)

@@ -207,8 +207,8 @@ def loo(
     if S < 25:
         raise InputError(f"{S} draws are too few for leave-one-out by importance sampling; draw at least 25")
     limit = min(LIMITS.pareto_k, 1 - 1 / np.log10(S))
-    ess, total = fit.diagnosis.min_ess, len(fit.weights) * next(iter(fit.draws.sites.values())).shape[1]
-    r_eff = min(1.0, ess / total) if ess is not None and ess > 0 else 1.0
+    ess = fit.diagnosis.min_ess
+    r_eff = min(1.0, ess / S) if ess is not None and ess > 0 else 1.0
     lp, ll = evaluate(x)
     weights, k = psis((base[:, None] - ll).T, r_eff)
     density = logsumexp(weights + ll.T, axis=1)
@@ -250,13 +250,11 @@ def _flat(fit: Fit) -> tuple[np.ndarray, np.ndarray, Callable]:
     posterior, draws = fit.posterior, fit.draws
     rows, cols = np.nonzero(posterior.data.mask)
     training = tuple(jnp.asarray(a) for a in posterior.training)
-    flat = {k: jnp.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-    z = jax.jit(jax.vmap(posterior.unconstrain))(flat)
+    z = jax.jit(jax.vmap(posterior.unconstrain))(draws.flat())
     _, unravel = ravel_pytree(jax.tree.map(lambda v: v[0], z))
     x = np.asarray(jax.vmap(lambda one: ravel_pytree(one)[0])(z))
-    count = next(iter(draws.sites.values())).shape[1]
     with np.errstate(divide="ignore"):
-        base = np.repeat(np.log(fit.weights), count)
+        base = np.repeat(np.log(fit.weights), draws.shape[1])
     base = base + draws.stats["log_weight"].ravel() if "log_weight" in draws.stats else base
 
     def one(x):

@@ -8,6 +8,7 @@ of the output's training errors (rms).
 
 import csv
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -128,8 +129,7 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
         If the controls are not finite or not of shape (N, p).
     """
     c = check_controls(posterior, controls)
-    shape = next(iter(draws.sites.values())).shape
-    check_memory(len(c), posterior.data.n_outputs, shape[0] * shape[1])
+    check_memory(len(c), posterior.data.n_outputs, math.prod(draws.shape))
     size = _block_size(len(c))
     evaluate = outputs_of(posterior)
     blocks = []

@@ -255,7 +255,7 @@ class _Attempt:
 def _going_on(found: Starts, draws: Draws) -> Starts:
     """Starts where the chains are now; a choice of the draws stands for the posterior's widths."""
     at = lambda chain, draw: {k: jnp.asarray(v[chain, draw]) for k, v in draws.sites.items()}  # noqa: E731
-    chains, length = next(iter(draws.sites.values())).shape[:2]
+    chains, length = draws.shape
     apart = max(1, chains * length // MEMORY)
     ensemble = tuple(at(c, d) for c in range(chains) for d in range(length - 1, -1, -apart))
     return Starts([at(c, -1) for c in range(chains)], found.basins, ensemble)
@@ -263,8 +263,7 @@ def _going_on(found: Starts, draws: Draws) -> Starts:
 
 def _affordable(posterior: Posterior, draws: Draws) -> int:
     """How many transitions for each draw of the manifold sampler :data:`CHEAP` allows, by the steps of these draws."""
-    unknowns = sum(v[0, 0].size for v in draws.sites.values())
-    once = step_seconds(posterior.data.n_observed, unknowns) * float(draws.stats["n_steps"].mean())
+    once = step_seconds(posterior.data.n_observed, draws.n_unknowns) * float(draws.stats["n_steps"].mean())
     return int(CHEAP / (once * draws.stats["n_steps"].shape[1]))
 
 
@@ -315,9 +314,8 @@ def _convergence(
     parts = [phi, 2 * phi - phi.mean(0)] + ([np.asarray(posterior.terms(np.asarray(at)))] if at else [])
     phi = jnp.asarray(np.concatenate(parts))
     one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)  # noqa: E731
-    shape = next(iter(draws.sites.values())).shape[:2]
-    flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-    outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(flat)).reshape(*shape, -1)
+    outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(draws.flat()))
+    outputs = outputs.reshape(*draws.shape, -1)
     if not np.isfinite(outputs).all():
         return np.inf, 0.0
     rhat, ess = rhat_and_ess(judged(outputs, draws.sites.get("floor"), posterior.scaling.spread))

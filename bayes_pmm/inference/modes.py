@@ -73,8 +73,7 @@ def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax
     rows, cols = np.nonzero(posterior.data.mask)
     left_out, tails = [], []
     for chains in groups:
-        sites = {k: v[list(chains)].reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-        density, k = _leave_one_out(np.asarray(pointwise(sites))[:, rows, cols])
+        density, k = _leave_one_out(np.asarray(pointwise(draws.flat(chains)))[:, rows, cols])
         left_out.append(density)
         tails.append(k)
     masses = pseudo_bma_weights(np.stack(left_out, axis=1), key, [len(chains) for chains in groups])
@@ -94,7 +93,7 @@ def weights_of(draws: Draws) -> np.ndarray:
     """Weight (chain,) of the draws of each chain: 1 unless the chains are in different modes."""
     modes = draws.info.get("modes")
     if not modes:
-        return np.ones(len(next(iter(draws.sites.values()))))
+        return np.ones(draws.shape[0])
     return chain_weights([Mode(tuple(m["chains"]), m["mass"]) for m in modes])
 
 

@@ -1,6 +1,6 @@
 """What every inference method takes and returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -42,15 +42,28 @@ class Draws:
     stats: dict[str, np.ndarray]
     info: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of chains, and of draws of each."""
+        return np.shape(next(iter(self.sites.values())))[:2]
+
+    @property
+    def n_unknowns(self) -> int:
+        """Numbers in a draw."""
+        return sum(int(np.prod(np.shape(v)[2:])) for v in self.sites.values())
+
+    def flat(self, chains: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+        """Sites (S, ...) of all chains, or of some, one after the other."""
+        some = slice(None) if chains is None else list(chains)
+        return {k: np.asarray(v)[some].reshape(-1, *np.shape(v)[2:]) for k, v in self.sites.items()}
+
 
 def outputs_of(posterior: Posterior) -> Callable[[Draws, np.ndarray], np.ndarray]:
     """Function from draws and controls (N, p) to the PMM's outputs (chain, draw, N, Q)."""
 
     def outputs(draws: Draws, c: np.ndarray) -> np.ndarray:
-        shape = next(iter(draws.sites.values())).shape[:2]
-        flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in draws.sites.items()}
-        values = np.asarray(posterior.outputs_of_draws(flat, jnp.asarray(c)))
-        return values.reshape(*shape, *values.shape[1:])
+        values = np.asarray(posterior.outputs_of_draws(draws.flat(), jnp.asarray(c)))
+        return values.reshape(*draws.shape, *values.shape[1:])
 
     return outputs
 
