@@ -129,6 +129,11 @@ class Comparison:
         for m in self.models:
             found += [f"{m.name}: {m.fit.status}: {reason}" for reason in m.fit.reasons]
             found += [f"{m.name}: {text}" for text in m.missing]
+            if "log_weight" in m.fit.draws.stats:
+                found.append(
+                    f"{m.name}: loo weighs the approximation's draws as the posterior would; its bands, and what is"
+                    " left out, are those of the approximation"
+                )
             if m.fit.defect is not None:
                 found.append(f"{m.name}: its scores are those of the matrices, without the learned defect")
             if len(m.loo.above):

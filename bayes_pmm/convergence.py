@@ -7,7 +7,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["DIVERGENT_SHARE", "FEWEST", "divergent_share", "import_arviz", "judged", "rhat_and_ess"]
+__all__ = [
+    "DIVERGENT_SHARE",
+    "ESS",
+    "FEWEST",
+    "PARETO_K",
+    "RHAT",
+    "divergent_share",
+    "import_arviz",
+    "judged",
+    "rhat_and_ess",
+]
+
+RHAT, ESS = 1.01, 400.0
+"""R-hat that draws should not exceed and effective sample size that they should have (Vehtari, Gelman, Simpson,
+Carpenter, Bürkner, Bayesian Analysis 16, 667, 2021)."""
+
+PARETO_K = 0.7
+"""Tail index of importance weights above which they are not trusted, however many they are (Vehtari, Simpson, Gelman,
+Yao, Gabry, JMLR 25, 72, 2024)."""
 
 DIVERGENT_SHARE = 0.01
 """Divergent transitions that are tolerated, as a share of all."""

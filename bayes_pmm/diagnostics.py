@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_pmm.convergence import DIVERGENT_SHARE, FEWEST, divergent_share, judged, rhat_and_ess
+from bayes_pmm.convergence import (
+    DIVERGENT_SHARE,
+    ESS,
+    FEWEST,
+    PARETO_K,
+    RHAT,
+    divergent_share,
+    judged,
+    rhat_and_ess,
+)
 from bayes_pmm.inference.modes import median_floor, weights_of
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
@@ -20,12 +29,12 @@ __all__ = ["LIMITS", "Diagnosis", "diagnose", "misfits"]
 
 @dataclass(frozen=True)
 class _Limits:
-    rhat: float = 1.01
-    ess: float = 400.0
+    rhat: float = RHAT
+    ess: float = ESS
     failed_rhat: float = 1.1
     failed_ess: float = 50.0
     divergent_share: float = DIVERGENT_SHARE
-    pareto_k: float = 0.7
+    pareto_k: float = PARETO_K
     failed_pareto_k: float = 1.0
     exact_shift: float = 0.5
     exact_width: float = 1.4

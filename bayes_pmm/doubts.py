@@ -31,6 +31,7 @@ import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 
 from bayes_pmm.defect import distances
+from bayes_pmm.diagnostics import LIMITS as OF_FITS
 from bayes_pmm.inference.modes import median_floor
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.posterior import Posterior
@@ -57,9 +58,9 @@ class _Limits:
     distance: float = 1.5
     prior: float = 1.0
     rhat: float = 1.1
-    floor: float = 3.0
-    scatter: float = 1.5
-    scatter_of_spread: float = 0.02
+    floor: float = OF_FITS.floor_of_errors
+    scatter: float = OF_FITS.floor_of_scatter
+    scatter_of_spread: float = OF_FITS.floor_of_spread
     defect: float = 0.7
 
 

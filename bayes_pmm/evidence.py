@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.diagnostics import effective_sample_size
 from scipy.special import logsumexp
 
+from bayes_pmm.convergence import PARETO_K
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, as_fit, rediagnosed
 from bayes_pmm.inference.importance import FlatPosterior, pareto_k
@@ -46,9 +47,6 @@ METHODS = ("auto", "bridge", "importance")
 
 LARGE_SE = 0.5
 """Standard error above which a log evidence is not to be used: factors of e^(2 × 0.5) are then by chance."""
-
-TRUSTED_K = 0.7
-"""Pareto k above which an average of weights is not to be trusted."""
 
 FEW = 50.0
 """Effective number of bounded terms below which their variance, and so the standard error, is itself a guess."""
@@ -438,10 +436,10 @@ def _reasons(evidence: Evidence, fit: Fit) -> tuple[str, ...]:
     reasons = []
     if not evidence.se <= LARGE_SE:
         reasons.append(f"standard error {evidence.se:.2f} is above {LARGE_SE}; draw longer")
-    heavy = not evidence.pareto_k <= TRUSTED_K
+    heavy = not evidence.pareto_k <= PARETO_K
     if heavy and (evidence.method == "importance" or not evidence.effective >= FEW):
         reasons.append(
-            f"Pareto k {evidence.pareto_k:.2f} is above {TRUSTED_K} and {evidence.effective:.0f} terms decide: the"
+            f"Pareto k {evidence.pareto_k:.2f} is above {PARETO_K} and {evidence.effective:.0f} terms decide: the"
             f" proposal hardly covers the posterior; {_instead(evidence, fit)}"
         )
     if fit.status != "ok":

@@ -60,9 +60,9 @@ ROOMS = (
     "inference.laplace",
     "inference",
     "progress",
+    "diagnostics",
     "doubts",
     "predict",
-    "diagnostics",
     "arviz_io",
     "fit",
     # the outside world

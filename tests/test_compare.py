@@ -117,6 +117,14 @@ def test_status_is_the_worst_of_those_that_count(lines):
     assert all(r.startswith("short: ") for r in mixed.reasons)
 
 
+def test_notes_say_that_loo_of_an_approximation_is_not_of_its_bands(lines):
+    exact = compare(lines, 0)
+    assert not any("approximation" in note for note in exact.notes)
+    weighed = replace(lines["free"].draws, stats={"log_weight": np.zeros((4, lines["free"].draws.shape[1]))})
+    notes = compare(lines | {"free": replace(lines["free"], draws=weighed)}, 0).notes
+    assert [note.split(":")[0] for note in notes if "loo weighs the approximation" in note] == ["free"]
+
+
 def test_refits_have_the_settings_of_the_fit(lines, monkeypatch):
     methods = []
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayes_pmm.convergence import DIVERGENT_SHARE, divergent_share, judged, rhat_and_ess
+from bayes_pmm.convergence import DIVERGENT_SHARE, ESS, RHAT, divergent_share, judged, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold, step_seconds
 from bayes_pmm.inference.nuts import NUTS, PILOT
@@ -33,7 +33,7 @@ PILOT_STEPS = 600
 """Steps a draw in NUTS's pilot above which the manifold sampler is cheaper: 160 to 350 where NUTS was, and 930 to 1023
 where it was not (docs/studies/sampling.md, "Which sampler")."""
 
-GOAL_RHAT, GOAL_ESS, GOAL_DRAWS = 1.01, 400.0, 4000
+GOAL_RHAT, GOAL_ESS, GOAL_DRAWS = RHAT, ESS, 4000
 """R-hat and ESS that so many draws should reach; fewer draws are held to as much less."""
 
 TROUBLE_RHAT, TROUBLE_ESS = 1.05, 100.0
