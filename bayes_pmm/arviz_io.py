@@ -9,6 +9,7 @@ and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the 
 import json
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -169,7 +170,10 @@ def write_tree(tree: xr.DataTree, path: str | Path) -> None:
     try:
         # On a full disk HDF5 goes on complaining on standard error until the process ends: find out before.
         partial.write_bytes(bytes(tree.nbytes + METADATA))
-        tree.to_netcdf(partial, engine="h5netcdf")
+        with warnings.catch_warnings():
+            # A control called "B (mT)" is stored as a variable, and read back as a control.
+            warnings.filterwarnings("ignore", message="coordinate .* has a space in its name")
+            tree.to_netcdf(partial, engine="h5netcdf")
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # HDF5 raises either, also when it closes the file
         partial.unlink(missing_ok=True)

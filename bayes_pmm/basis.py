@@ -13,6 +13,7 @@ from itertools import combinations_with_replacement
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayes_pmm.errors import InputError
 from bayes_pmm.settings import as_whole, in_range, plain_numbers
@@ -29,6 +30,14 @@ class Basis:
     def __call__(self, c: jax.Array) -> jax.Array:
         """Coefficients (N, L) at controls (N, p)."""
         raise NotImplementedError
+
+    def places(self, controls: np.ndarray, trained: np.ndarray) -> np.ndarray:
+        """Where controls (N, p) lie for the question what is outside the data, and how far: points (N, p).
+
+        The controls themselves, unless the basis knows better. ``trained`` are those of the data.
+        """
+        del trained
+        return controls
 
     def n_terms(self, n_controls: int) -> int:
         """Count the primary matrices, L, for p controls."""
@@ -84,6 +93,17 @@ class Fourier(Basis):
         waves = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1).reshape(c.shape[0], -1)
         return jnp.concatenate([jnp.ones_like(c[:, :1]), waves], axis=1)
 
+    def places(self, controls, trained):
+        """Controls within one period, which begins in the middle of the widest gap that the data leave on the circle.
+
+        So the same phase is the same place, however many periods away.
+        """
+        phases = np.sort(np.mod(trained, self.period), axis=0)
+        following = np.concatenate([phases[1:], phases[:1] + self.period])
+        widest = np.argmax(following - phases, axis=0)[None]
+        begin = np.take_along_axis(phases + following, widest, axis=0)[0] / 2
+        return begin + np.mod(controls - begin, self.period)
+
     def __str__(self):
         return f"fourier:{self.order}:{self.period!r}"
 
@@ -104,6 +124,12 @@ class InversePowers(Basis):
         return jnp.concatenate(
             [jnp.ones_like(c[:, :1]), *(c ** (-k) for k in range(1, self.order + 1))], axis=1
         )
+
+    def places(self, controls, trained):
+        """Reciprocals: infinity is as near as zero is to them."""
+        del trained
+        with np.errstate(divide="ignore"):
+            return 1.0 / np.asarray(controls)
 
     def __str__(self):
         return f"inverse:{self.order}"

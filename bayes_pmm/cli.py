@@ -1,6 +1,7 @@
 """The command line: options in, a run's folder out."""
 
 import contextlib
+import csv
 import logging
 import os
 import sys
@@ -439,7 +440,9 @@ def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:
     """Columns and outputs of ``--outputs``: the i-th column without an expression is level i."""
     names, expressions, level = [], [], 0
     for piece in _split(text, "--outputs"):
-        name, equals, expression = (part.strip() for part in piece.partition("="))
+        # The name may have an equals sign, an expression has none.
+        name, equals, expression = (part.strip() for part in piece.rpartition("="))
+        name = name or (expression if not equals else "")
         if not name or (equals and not expression):
             raise InputError(f"--outputs: '{piece}' is not COLUMN or COLUMN=EXPR")
         if name in names:
@@ -459,7 +462,8 @@ def parse_outputs_option(text: str) -> tuple[list[str], list[Output]]:
 
 
 def _split(text: str, option: str) -> list[str]:
-    pieces = [piece.strip() for piece in text.split(",")]
+    # As in a table, a name that has a comma stands in quotes.
+    pieces = [piece.strip() for piece in next(csv.reader([text], skipinitialspace=True), [""])]
     if not all(pieces):
         raise InputError(f"{option}: '{text}' has an empty entry; separate names by single commas")
     return pieces

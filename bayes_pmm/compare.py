@@ -186,7 +186,7 @@ class Comparison:
         Parameters
         ----------
         controls : array (N, p)
-        weights : str or array (K,), optional
+        weights : str, array (K,) or mapping of names to numbers, optional
             One of :attr:`weights`, ``equal``, or numbers of one's own; ``future`` if not given and there, else
             ``stacking``.
         key : PRNG key or int, optional
@@ -278,6 +278,11 @@ class Comparison:
                 known = ", ".join([*self.weights, "equal"])
                 raise InputError(f"there are no weights '{weights}'; use one of {known}")
             return self.weights[weights]
+        if isinstance(weights, Mapping):
+            names = [m.name for m in self.models]
+            if unknown := [name for name in weights if name not in names]:
+                raise InputError(f"weights: there is no model '{unknown[0]}'; there are {', '.join(names)}")
+            weights = [weights.get(name, 0.0) for name in names]
         w = np.asarray(weights, float)
         if w.shape != (len(self.models),) or not np.isfinite(w).all() or w.min() < 0 or w.sum() == 0:
             raise InputError(
@@ -386,7 +391,7 @@ def _names(fits: list[Fit]) -> dict[str, Fit]:
 
 def _check_data(named: Mapping[str, Fit]) -> None:
     if len(named) < 2:
-        raise InputError(f"{len(named)} fits: a comparison needs two at least")
+        raise InputError(f"{len(named)} fit{'s' * (len(named) != 1)}: a comparison needs two at least")
     for fit in named.values():
         as_fit(fit)
     (first, fit), *others = named.items()

@@ -168,6 +168,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
+        _check_same_rows(self.controls, self.values, self.errors)
         set_field(self, "control_names", tuple(self.control_names))
         set_field(self, "output_names", tuple(self.output_names))
         if self.row_labels is not None:
@@ -253,6 +254,7 @@ class Dataset:
         (3, ('E0',))
         """
         controls, outputs = _named_columns(controls, "controls"), _named_columns(outputs, "outputs")
+        _check_same_rows(controls, outputs, errors)
         if errors is None:
             errors = {}
         elif isinstance(errors, Real):
@@ -532,6 +534,31 @@ class Dataset:
                 )
 
 
+def _check_same_rows(*tables: Any) -> None:
+    """Refuse tables whose rows have other labels, or another order of them: they would be paired by their position."""
+    first = None
+    for table in tables:
+        for column in table.values() if isinstance(table, Mapping) else [table]:
+            labels = _row_labels(column)
+            if labels is None:
+                continue
+            if first is not None and len(first) == len(labels) and not first.equals(labels):
+                raise InputError(
+                    f"rows have different labels: {shown(str(list(first[:3])), 40)}, ... and"
+                    f" {shown(str(list(labels[:3])), 40)}, ...; bring the tables into one order, or give bare numbers"
+                    " (.to_numpy()) if they belong together as they stand"
+                )
+            first = labels if first is None else first
+
+
+def _row_labels(column: Any) -> Any:
+    """Index of a Series, a DataFrame or an xarray column; None for what has none."""
+    if hasattr(column, "indexes") and getattr(column, "dims", ()):
+        return column.indexes.get(next(iter(column.dims)))
+    labels = getattr(column, "index", None)
+    return labels if hasattr(labels, "equals") else None
+
+
 def _numbers(values: ArrayLike, what: str) -> np.ndarray:
     """Return a float64 copy; refuse text, complex numbers and what has no rectangular shape."""
     try:
@@ -541,9 +568,27 @@ def _numbers(values: ArrayLike, what: str) -> np.ndarray:
         if array.dtype.kind not in "biufO":
             raise TypeError
         # Python reads "1_000" as a thousand and "0.5 " as a half; nobody knows what a table's text means.
-        if array.dtype.kind == "O" and any(isinstance(x, str | bytes) for x in array.flat):
-            raise TypeError
+        if array.dtype.kind == "O":
+            if any(isinstance(x, str | bytes) for x in array.flat):
+                raise TypeError
+            # pandas' mark of a missing value, which is no number.
+            gaps = [type(x).__name__ == "NAType" for x in array.flat]
+            array = np.where(np.reshape(gaps, array.shape), np.nan, array)
         return np.array(array, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        message = f"{what}: expected real numbers in a rectangular array; convert or correct them first"
-        raise InputError(message) from None
+        raise InputError(f"{what}: expected real numbers in a rectangular array; {_remedy(values)}") from None
+
+
+def _remedy(values: ArrayLike) -> str:
+    """What to do about values that are no numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return "give columns of one length"
+    if array.dtype.kind in "mM":
+        return "times are numbers once a unit is chosen, such as (t - t0) / np.timedelta64(1, 's')"
+    if array.dtype.kind == "c":
+        return "these are complex; give their real parts (.real)"
+    if text := [x for x in array.flat if isinstance(x, str | bytes)]:
+        return f"there is text, such as {shown(str(text[0]))}; convert it first, for example with pandas.to_numeric"
+    return "convert or correct them first"

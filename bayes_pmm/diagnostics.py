@@ -138,7 +138,8 @@ def diagnose(
         elif not max_rhat <= LIMITS.rhat:
             bad = not max_rhat <= LIMITS.failed_rhat
             limit = LIMITS.failed_rhat if bad else LIMITS.rhat
-            text = f"R-hat {max_rhat:.4f} of an output or floor is above {limit}: the chains disagree{cure}"
+            size = f"{max_rhat:.4f}" if max_rhat < 100 else "of more than 100"
+            text = f"R-hat {size} of an output or floor is above {limit}: the chains disagree{cure}"
             (failed if bad else suspect).append(text)
         if outputs.shape[0] == 1 and max_rhat is not None:
             suspect.append(
@@ -154,7 +155,8 @@ def diagnose(
         share = divergent_share(draws.stats, info)
         if share > LIMITS.divergent_share:
             suspect.append(
-                f"{100 * share:.1f} % of the transitions diverged; raise target_accept or --warmup"
+                f"{100 * share:.1f} % of the transitions diverged; raise --warmup, or in Python"
+                " target_accept, as in bp.NUTS(target_accept=0.99)"
             )
     basins = info.get("basins", [])
     limit = basins[0]["log_evidence"] - LIMITS.basin_evidence if basins else 0.0

@@ -103,8 +103,9 @@ def strengths(
     dict of name to array (N, Q)
         In the order of :data:`DOUBTS`; above 1 there is doubt, and 0 wherever the point is not extrapolated.
     """
-    data, limits = posterior.data, LIMITS
-    outside = data.extrapolated(controls)
+    limits = LIMITS
+    placed, places = posterior.placed, posterior.places(controls)
+    outside = placed.extrapolated(places)
     w = np.repeat(weights, outputs.shape[1])
     w = w / w.sum()
     model_sd = _deviation(outputs, w)
@@ -112,11 +113,11 @@ def strengths(
     floor_sd = 0.0
     if posterior.noise.floor:
         floor_sd = np.sqrt(np.average(np.mean(draws.sites["floor"] ** 2, axis=1), axis=0, weights=weights))
-    apart = distances(data, controls)
+    apart = distances(placed, places)
     by_noise = np.max(curvature(posterior, draws, training, weights))
     by_spread = np.max(bend(posterior, training, weights))
     straight = max(limits.curvature / max(by_noise, 1e-12), limits.bend / max(by_spread, 1e-12))
-    factors = posterior.widening.factors(data, posterior.pmm.outputs, controls, by_spread)
+    factors = posterior.widening.factors(placed, posterior.pmm.outputs, places, by_spread)
     found = {
         "uncurved": np.full(outside.shape, straight),
         "wide": np.sqrt((factors * model_sd) ** 2 + floor_sd**2 + defect_sd**2)

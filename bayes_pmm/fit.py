@@ -119,7 +119,9 @@ class Fit:
         there = diagnose(self.draws, outputs, self.posterior, self.training_outputs)
         status = max(self.status, there.status, key=("ok", "suspect", "failed").index)
         more = [r for r in there.reasons if r not in self.reasons]
-        reasons = self.reasons + tuple(f"at these controls: {r}" if self.reasons else r for r in more)
+        more = tuple(f"at these controls: {r}" if self.reasons else r for r in more)
+        # The first reason is the one that pictures and tables show: that of the worse status.
+        reasons = self.reasons + more if status == self.status else more + self.reasons
         doubts = find_doubts(self._strengths(c, outputs, defect))
         return bands(self.posterior, c, samples, status, reasons, self.weights, doubts, levels)
 
@@ -259,9 +261,8 @@ class Fit:
         if self.defect is None:
             return None
         spread = np.asarray(self.posterior.scaling.spread)
-        return self.defect.sample(
-            self.posterior.data, spread, controls, self.draws.shape, stream(key, "defect")
-        )
+        placed, places = self.posterior.placed, self.posterior.places(controls)
+        return self.defect.sample(placed, spread, places, self.draws.shape, stream(key, "defect"))
 
     def _key(self, key: jax.Array | None) -> jax.Array:
         return stream(self.key, "noise") if key is None else as_key(key)

@@ -49,7 +49,7 @@ def _defect_sd(fit: Fit, controls: Any, S: int) -> np.ndarray:
     """Standard deviation (S, N, Q) of a learned defect, each draw with a scale of its own; 0 (1, 1, 1) if none."""
     if fit.defect is None:
         return np.zeros((1, 1, 1))
-    data, c = fit.posterior.data, check_controls(fit.posterior, controls)
+    data, c = fit.posterior.placed, fit.posterior.places(check_controls(fit.posterior, controls))
     which = jax.random.choice(
         stream(fit.key, "scale of the defect"),
         len(fit.defect.scales),
@@ -112,6 +112,6 @@ def judge_fit(
         spread = fit.posterior.scaling.spread
     elif np.shape(spread) != (data.n_outputs,) or not in_range(*np.asarray(spread).tolist()):
         raise InputError(f"spread = {spread!r}: give {data.n_outputs} positive numbers, one for each output")
-    outside = data.extrapolated(controls)
+    outside = fit.posterior.placed.extrapolated(fit.posterior.places(controls))
     found = scores.judge(draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **exact)
     return replace(found, status=fit.status, reasons=fit.reasons)

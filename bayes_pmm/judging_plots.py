@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from bayes_pmm.convergence import import_arviz
 from bayes_pmm.errors import InputError
-from bayes_pmm.plotting import panels, readable
+from bayes_pmm.plotting import Picture, panels, readable
 from bayes_pmm.scores import Scores, reliability
 from bayes_pmm.validation import LeftOut
 
@@ -68,7 +68,7 @@ def plot_pit(pits: ArrayLike | Mapping[str, ArrayLike], prob: float = 0.95) -> F
         One panel per label. Values of one curve share their errors, and then the band is too narrow.
     """
     groups = _groups(pits)
-    figure = Figure(figsize=(4.6 * len(groups), 3.4), layout="constrained")
+    figure = Picture(figsize=(4.6 * len(groups), 3.4), layout="constrained")
     axes = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     for ax, (label, u) in zip(axes, groups.items(), strict=True):
         at, low, high = ecdf_band(len(u), prob)
@@ -103,7 +103,7 @@ def plot_reliability(scores: Scores | Mapping[str, ArrayLike]) -> Figure:
     else:
         groups = _groups(scores)
     levels = np.linspace(0.05, 0.95, 19)
-    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    figure = Picture(figsize=(4.4, 4.2), layout="constrained")
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color="0.4", lw=0.8)
     for i, (label, u) in enumerate(groups.items()):

@@ -1,8 +1,10 @@
 """Pictures: bands against controls, data against the posterior predictive, chains of the worst output.
 
-All are matplotlib ``Figure`` objects that pyplot does not know of: save them by their own ``savefig``.
+All are matplotlib ``Figure`` objects that pyplot does not know of: notebooks show them, and their own ``savefig`` saves
+them.
 """
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +15,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import KINDS, Bands, check_exact
 
-__all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
+__all__ = ["Picture", "legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
 
 MAX_CURVES = 6
 """Curves in one panel where there are several controls."""
@@ -74,6 +77,7 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
         else:
             x = np.arange(len(bands.controls))
             ax.set_xlabel("prediction point")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             _points(ax, bands, q, x, x, truth)
         ax.set_ylabel(name)
     legend_below(figure)
@@ -81,11 +85,20 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     return readable(figure)
 
 
+class Picture(Figure):
+    """A figure that notebooks show, whether or not pyplot has been told about them."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=self.dpi)
+        return buffer.getvalue()
+
+
 def panels(count: int) -> tuple[Figure, list[Axes]]:
     """Figure with a panel for each of ``count`` outputs, up to three side by side, as few as possible left empty."""
     columns = count if count <= 3 else 3 if count % 3 == 0 else 2
     rows = -(-count // columns)
-    figure = Figure(figsize=((5.2 if columns < 3 else 4.3) * columns, 3.4 * rows), layout="constrained")
+    figure = Picture(figsize=((5.2 if columns < 3 else 4.3) * columns, 3.4 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[count:]:
         ax.remove()
@@ -292,7 +305,7 @@ def plot_residuals(fit: Fit) -> Figure:
     if fit.posterior.noise.floor:
         floor = np.average(np.mean(fit.draws.sites["floor"] ** 2, axis=1), axis=0, weights=fit.weights)
     r = (data.values - mean) / np.sqrt(floor + data.errors**2)
-    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    figure = Picture(figsize=(5.2, 3.0), layout="constrained")
     ax = figure.subplots()
     ax.axhspan(-2, 2, color="0.5", alpha=0.15, lw=0, label="±2: 95 % of the residuals of a right model")
     ax.axhline(0, color="0.4", lw=0.8)
@@ -315,7 +328,7 @@ def plot_chains(fit: Fit) -> Figure:
     model = fit.sample(data.controls, kind="model")
     rhat, ess = rhat_and_ess(model) if model.shape[1] >= 4 else (np.zeros(model.shape[2:]), None)
     row, q = np.unravel_index(np.nanargmax(np.where(np.isnan(rhat), -1, rhat)), rhat.shape)
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Picture(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     draws = model[:, :, row, q]
     ranks = draws.ravel().argsort().argsort().reshape(draws.shape)

@@ -17,13 +17,16 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
-from bayes_pmm.outputs import Output, output_named
+from bayes_pmm.outputs import Difference, Output, output_named
 from bayes_pmm.priors import MatrixPrior, Prior
 from bayes_pmm.scaling import Scaling, fit_scaling
 from bayes_pmm.scatter import scatter_of
 from bayes_pmm.widening import Widening
 
 __all__ = ["Posterior"]
+
+TOO_LARGE = 20.0
+"""Known errors so many times the scatter of the data about a polynomial are likely to be in another unit."""
 
 EXCHANGED = 4.0
 """Levels that lie the wrong way round by more than so many times the scatter of their distance were mistyped."""
@@ -101,6 +104,7 @@ class Posterior:
                         stacklevel=3,
                     )
             _check_order(self.data, self.pmm.outputs)
+            _check_errors(self.data)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
 
     def __repr__(self):
@@ -131,6 +135,16 @@ class Posterior:
     def terms(self) -> Callable[[jax.Array], jax.Array]:
         """Compiled function from controls (N, p) to the coefficients (N, L) of the primary matrices."""
         return jax.jit(lambda c: self.scaling.coefficients(self.pmm.basis, c))
+
+    @cached_property
+    def placed(self) -> Dataset:
+        """The data at the :meth:`places` of their controls: what is outside, and how far, is judged there."""
+        return replace(self.data, controls=self.places(self.data.controls))
+
+    def places(self, controls: np.ndarray) -> np.ndarray:
+        """Where controls (N, p) lie for the question what is outside the data, by the basis: points (N, p)."""
+        seen = self.data.controls[self.data.mask.any(axis=1)]
+        return self.pmm.basis.places(np.asarray(controls, float), seen)
 
     @property
     def matrix_prior(self) -> MatrixPrior:
@@ -252,12 +266,39 @@ class Posterior:
         return self.evaluate(self.matrix_prior.assemble(sites), c)
 
 
+def _check_errors(data: Dataset) -> None:
+    """Errors in another unit than the data make bands that are far too wide, and nothing else would say so."""
+    if not data.rms_errors.any():
+        return
+    with np.errstate(over="ignore"):  # numbers whose squares do not fit are refused afterwards
+        spread = np.nanstd(data.values, axis=0)
+    for q in np.flatnonzero(data.rms_errors > spread):
+        rows = data.mask[:, q]
+        left = scatter_of(data.controls[rows], data.values[rows, q])
+        if data.rms_errors[q] > TOO_LARGE * left:
+            warnings.warn(
+                f"the known errors of {data.output_names[q]} ({data.rms_errors[q]:.2g}) are"
+                f" {data.rms_errors[q] / left:.2g} times what its data scatter about a polynomial: check their unit",
+                stacklevel=3,
+            )
+
+
 def _check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
     """Levels are counted by energy: columns that are plainly the other way round would be fitted as noise."""
+    for q, output in enumerate(outputs):
+        if output.kind == "difference" and (output.upper < 0) == (output.lower < 0):
+            sign = 1.0 if output.upper > output.lower else -1.0
+            values = sign * data.values[data.mask[:, q], q]
+            if values.max() < 0 and -values.mean() > 3 * data.rms_errors[q]:
+                other = Difference(output.lower, output.upper)
+                raise InputError(
+                    f"column {data.output_names[q]} is {'negative' if sign > 0 else 'positive'} in every row, and"
+                    f" {output} never is, because levels are counted by energy; write {other}"
+                )
     level = [(q, o.index) for q, o in enumerate(outputs) if o.kind == "level"]
     for (q, i), (p, j) in itertools.permutations(level, 2):
         both = data.mask[:, q] & data.mask[:, p]
-        if i >= j or (i < 0) != (j < 0) or both.sum() < 3:
+        if i >= j or (i < 0) != (j < 0) or not both.any():
             continue
         above = data.values[both, q] - data.values[both, p]
         if above.min() > 0 and above.mean() > 0.1 * np.std(data.values[both][:, [q, p]]):

@@ -194,8 +194,10 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
             f"controls of shape {c.shape}: give at least one row with {p} columns"
             f" ({', '.join(posterior.data.control_names)})" + (", one point as [[...]]" if c.ndim < 2 else "")
         )
-    if not np.isfinite(c).all():
-        row, column = np.argwhere(~np.isfinite(c))[0]
+    # The limit 1/L → 0 is a place like any other, where the basis has it.
+    usable = np.isfinite(c) | (np.isinf(c) & np.isfinite(posterior.places(c)))
+    if not usable.all():
+        row, column = np.argwhere(~usable)[0]
         raise InputError(f"controls: row {row}, {posterior.data.control_names[column]} is not finite")
     # Before anything is drawn: one such row would spoil what is judged of all others.
     phi = np.asarray(posterior.terms(c))
@@ -249,7 +251,7 @@ def widened(
     """
     most_bent = float(np.max(bend(posterior, training, weights)))
     pmm = posterior.pmm
-    factors = posterior.widening.factors(posterior.data, pmm.outputs, controls, most_bent)
+    factors = posterior.widening.factors(posterior.placed, pmm.outputs, posterior.places(controls), most_bent)
     stretched = stretch(outputs, factors, weights)
     outside = np.any(factors != 1.0, axis=1)
     if outside.any():
@@ -284,6 +286,11 @@ def with_noise(
         latent = latent + draws.sites["floor"][:, :, None, :] * np.asarray(
             jax.random.normal(k1, outputs.shape)
         )
+    # The floor is normal, but a strength is a square.
+    strengths = [q for q, o in enumerate(posterior.pmm.outputs) if o.kind == "transition"]
+    if strengths:
+        latent = np.array(latent)
+        latent[..., strengths] = np.maximum(latent[..., strengths], 0.0)
     rms = posterior.data.rms_errors
     predictive = latent
     if np.any(rms > 0):
@@ -526,7 +533,7 @@ def bands(
         mean=mean,
         sd=sd,
         quantiles=quantiles,
-        extrapolated=posterior.data.extrapolated(controls),
+        extrapolated=posterior.placed.extrapolated(posterior.places(controls)),
         status=status,
         reasons=reasons,
         doubts={} if doubts is None else doubts,

@@ -66,7 +66,8 @@ def as_whole(name: str, value: Any) -> int:
         If it is not one; 4.0 is not either.
     """
     if not isinstance(value, Integral):
-        raise InputError(f"{name} = {value!r} is not a whole number; use for example {name}=4")
+        near = round(value) if isinstance(value, Real) and math.isfinite(value) else 4
+        raise InputError(f"{name} = {value!r} is not a whole number; use for example {name}={near}")
     return int(value)
 
 

@@ -399,7 +399,7 @@ def _left_out(posterior, method, key, plan, skipped, levels) -> LeftOut:
             outside, predicted = np.zeros(left.shape, bool)[rows], None
         else:
             refits.append(Refit(title, found.status, found.reasons, tuple(rows.tolist())))
-            outside = found.posterior.data.extrapolated(data.controls[rows])
+            outside = found.posterior.placed.extrapolated(found.posterior.places(data.controls[rows]))
             predicted = _predicted(found, data, rows, probabilities)
         i, q = np.nonzero(left[rows])
         columns = {

@@ -4,10 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bayes_pmm as bp
 from bayes_pmm.basis import Affine, Custom, Fourier, InversePowers, Polynomial, parse_basis
 from bayes_pmm.data import Dataset
+from bayes_pmm.defect import distances
 from bayes_pmm.errors import InputError
 from bayes_pmm.outputs import as_outputs
+from bayes_pmm.predict import check_controls
 from bayes_pmm.scaling import Scaling, fit_scaling
 
 C = np.random.default_rng(0).uniform(0.5, 3, size=(7, 2))
@@ -170,3 +173,52 @@ class TestScaledTerms:
     def test_survive_storage(self, basis):
         scaling = fit_scaling(dataset(), as_outputs(["E0"]), basis)
         assert Scaling.from_dict(scaling.to_dict()) == scaling
+
+
+def _two_levels(controls, basis):
+    values = np.stack([np.cos(np.arange(len(controls))), 3 + np.sin(np.arange(len(controls)))], axis=1)
+    data = bp.Dataset(np.asarray(controls, float)[:, None], values, None, ("L",), ("E0", "E1"))
+    return bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2, basis=basis))
+
+
+def test_inverse_powers_are_as_far_away_as_their_reciprocals():
+    L, at = np.array([4.0, 5.0, 8.0, 10.0]), np.array([[2.0], [7.0], [20.0], [1e9], [np.inf]])
+    inverse, affine = _two_levels(L, bp.InversePowers(1)), _two_levels(1 / L, bp.Affine())
+    for posterior, places in ((inverse, inverse.places(at)), (affine, 1 / at)):
+        outside = posterior.placed.extrapolated(places)[:, 0]
+        np.testing.assert_array_equal(outside, [True, False, True, True, True])
+        d = distances(posterior.placed, posterior.places(at) if posterior is inverse else 1 / at)[:, 0]
+        np.testing.assert_allclose(d, [0.25 / 0.15, 0.0, 0.05 / 0.15, 0.1 / 0.15, 0.1 / 0.15], atol=1e-6)
+    np.testing.assert_array_equal(check_controls(inverse, at), at)
+    with pytest.raises(InputError, match="L is not finite"):
+        check_controls(affine, at)
+    with pytest.raises(InputError, match="L is not finite"):
+        check_controls(inverse, [[np.nan]])
+
+
+def test_a_period_away_is_the_same_place():
+    x = np.array([0.1, 0.5, 0.9, 1.2])
+    posterior = _two_levels(x, bp.Fourier(1, 2.0))
+    at = np.array([[0.7], [1.3], [1.9], [-0.05]])
+    near = posterior.placed.extrapolated(posterior.places(at))[:, 0]
+    np.testing.assert_array_equal(near, [False, True, True, True])
+    d = distances(posterior.placed, posterior.places(at))
+    np.testing.assert_allclose(d[:, 0] * 1.1, [0.0, 0.1, 0.2, 0.15], atol=1e-9)
+    for periods in (1, -3, 1000):
+        np.testing.assert_allclose(
+            distances(posterior.placed, posterior.places(at + 2 * periods)), d, atol=1e-9
+        )
+    # Data across the seam of the period lie together.
+    across = _two_levels([1.8, 1.9, 0.0, 0.2], bp.Fourier(1, 2.0))
+    assert not across.placed.extrapolated(across.places(np.array([[1.95], [4.1]]))).any()
+    assert across.placed.extrapolated(across.places(np.array([[1.0]]))).all()
+
+
+def test_other_bases_leave_controls_where_they_are():
+    for basis in (
+        bp.Affine(),
+        bp.Polynomial(2),
+        bp.Custom(lambda c: jnp.stack([c[:, 0] ** 0, 1 / c[:, 0]], axis=1)),
+    ):
+        posterior = _two_levels([1.0, 2.0, 3.0, 4.0], basis)
+        np.testing.assert_array_equal(posterior.placed.controls, posterior.data.controls)

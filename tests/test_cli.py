@@ -615,3 +615,9 @@ def test_problem_tables_feed_the_command_line():
         names, expressions = cli.parse_outputs_option(",".join(f"{k}={v}" for k, v in outputs.items()))
         assert names == list(outputs)
         assert len(expressions) == len(outputs)
+
+
+def test_names_with_commas_and_equals_signs():
+    names, outputs = cli.parse_outputs_option('"E0 (a,b)=E0", nu=1=E1-E0, ground')
+    assert names == ["E0 (a,b)", "nu=1", "ground"]
+    assert [str(o) for o in outputs] == ["E0", "E1-E0", "E0"]

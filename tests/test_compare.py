@@ -246,7 +246,7 @@ def test_names_are_made_and_never_lost(lines):
 
 def test_bad_input(lines, curved, compared):
     for one in ({"one": lines["free"]}, lines["free"]):
-        with pytest.raises(InputError, match="1 fits: a comparison needs two"):
+        with pytest.raises(InputError, match="1 fit: a comparison needs two"):
             compare(one, 0)
     with pytest.raises(InputError, match="free and bent have other controls"):
         compare({"free": lines["free"], "bent": curved["bent"]}, 0)
@@ -345,3 +345,13 @@ def test_settings_are_those_that_are_not_the_default(lines):
     plain = replace(stiff, prior=Prior(), noise=Noise(floor=False), widening=Widening())
     assert _settings(plain) == ""
     assert _settings(replace(plain, widening=Widening(0.0))) == "rate=0.0"
+
+
+def test_weights_by_name(lines):
+    found = compare(lines, 0)
+    at = np.array([[1.0], [3.0]])
+    by_name = found.predict(at, {"stiff": 0.25, "free": 0.75}, 1)
+    listed = found.predict(at, [{"stiff": 0.25, "free": 0.75}[m.name] for m in found.models], 1)
+    np.testing.assert_array_equal(by_name.quantiles["latent"], listed.quantiles["latent"])
+    with pytest.raises(InputError, match="there is no model 'fre'"):
+        found.predict(at, {"fre": 1.0})

@@ -271,3 +271,47 @@ def test_tables_with_names_are_read_by_these():
     np.testing.assert_array_equal(data.values[:, 0], table["E0"])
     with pytest.raises(InputError, match="column J is missing"):
         Dataset(table[["h"]], table[["E0"]], None, ("J",), ("E0",))
+
+
+def test_tables_with_other_row_labels_are_not_paired_by_position():
+    frame = pd.DataFrame({"g": [0.0, 1.0, 2.0], "E0": [0.5, 0.7, 0.8], "e": [0.1, 0.1, 0.2]})
+    turned = frame.sort_values("g", ascending=False)
+    for make in (
+        lambda: Dataset.from_columns(frame[["g"]], turned[["E0"]]),
+        lambda: Dataset.from_columns({"g": frame["g"]}, {"E0": turned["E0"]}),
+        lambda: Dataset.from_columns(frame[["g"]], frame[["E0"]], {"E0": turned["e"]}),
+        lambda: Dataset(frame[["g"]], turned[["E0"]], None, ("g",), ("E0",)),
+        lambda: Dataset.from_columns(
+            {"g": frame.set_index("g").to_xarray()["g"]}, {"E0": turned.set_index("g").to_xarray()["E0"]}
+        ),
+    ):
+        with pytest.raises(InputError, match="rows have different labels"):
+            make()
+    # Bare numbers, and tables of one order, are what they were.
+    data = Dataset.from_columns(turned[["g"]], turned[["E0"]], {"E0": turned["e"].to_numpy()})
+    assert data.controls[0, 0] == 2.0
+    mixed = Dataset.from_columns({"g": [0.0, 1.0, 2.0]}, {"E0": turned["E0"]})
+    assert mixed.values[0, 0] == 0.8
+
+
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        (pd.date_range("2024-01-01", periods=3), r"\(t - t0\) / np.timedelta64"),
+        (np.array([1.0, 2.0, 3.0]) + 0j, r"\.real"),
+        (["1.0", "2.0", "3.0"], "pandas.to_numeric"),
+        ([[1.0], [2.0, 3.0], [1.0]], "columns of one length"),
+    ],
+)
+def test_messages_say_how_to_convert(values, remedy):
+    with pytest.raises(InputError, match=remedy):
+        Dataset.from_columns({"g": [0.0, 1.0, 2.0]}, {"E0": values})
+
+
+def test_the_missing_value_of_pandas_is_one():
+    values = np.array([0.5, pd.NA, 0.8], dtype=object)
+    assert list(Dataset.from_columns({"g": [0.0, 1.0, 2.0]}, {"E0": values}).mask[:, 0]) == [
+        True,
+        False,
+        True,
+    ]

@@ -153,3 +153,8 @@ def test_the_title_of_the_chains_stands_above_both_panels(one):
     figure = plot_chains(one)
     assert figure.get_suptitle().startswith("worst output")
     assert all(ax.get_title() == "" for ax in figure.axes)
+
+
+def test_notebooks_show_pictures_that_pyplot_does_not_know(one):
+    figure = plot_residuals(one)
+    assert figure._repr_png_().startswith(b"\x89PNG")

@@ -561,3 +561,31 @@ def test_a_floor_is_true_or_false(floor):
 def test_outputs_that_are_no_list(outputs):
     with pytest.raises(InputError, match="give a list of expressions"):
         PMM(outputs)
+
+
+@pytest.mark.parametrize(("output", "sign"), [("E0-E1", 1.0), ("E1-E0", -1.0), ("E[-1]-E[-2]", -1.0)])
+def test_lines_of_the_wrong_sign_are_refused(output, sign):
+    line = sign * np.array([1.0, 1.2, 1.5])
+    data = Dataset(np.arange(3.0)[:, None], line[:, None], None, ("B",), ("nu",))
+    with pytest.raises(InputError, match=r"column nu is (negative|positive) in every row.*write E"):
+        Posterior(data, PMM([output], dim=3))
+    Posterior(Dataset(data.controls, -data.values, None, ("B",), ("nu",)), PMM([output], dim=3))
+    # Noise about nothing has any sign.
+    errors = np.full((3, 1), 1.0)
+    Posterior(Dataset(data.controls, data.values, errors, ("B",), ("nu",)), PMM([output], dim=3))
+
+
+def test_levels_of_few_rows_have_their_order_too():
+    data = Dataset(np.arange(2.0)[:, None], np.array([[2.0, 1.0], [2.1, 1.2]]), None, ("B",), ("a", "b"))
+    with pytest.raises(InputError, match="exchange the two"):
+        Posterior(data, PMM(["E0", "E1"], dim=2))
+
+
+def test_errors_in_another_unit_are_said():
+    x = np.linspace(0, 1, 8)[:, None]
+    y = x + 0.01 * np.random.default_rng(0).normal(size=x.shape)
+    for size, said in ((0.01, False), (5.0, True)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Posterior(Dataset(x, y, np.full(x.shape, size), ("g",), ("E0",)), PMM(["E0"], dim=2))
+        assert any("check their unit" in str(w.message) for w in caught) == said

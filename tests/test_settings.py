@@ -7,6 +7,7 @@ from line import Exact, line
 
 import bayes_pmm as bp
 from bayes_pmm.defect import Growth
+from bayes_pmm.errors import InputError
 from bayes_pmm.settings import as_key, in_range, stream
 
 NAN, INF = float("nan"), float("inf")
@@ -122,3 +123,8 @@ def test_streams_differ_from_what_a_key_is_split_into():
     streams = {data(stream(key, purpose)) for purpose in ("noise", "defect", "modes")}
     assert len(streams) == 3
     assert not split & streams
+
+
+def test_a_number_that_is_not_whole_is_answered_with_one_near_it():
+    with pytest.raises(InputError, match=r"draws = 100.0 is not a whole number; use for example draws=100"):
+        bp.NUTS(draws=100.0)

@@ -165,7 +165,7 @@ class Auto:
         large = noise >= LARGE_NOISE
         if large:
             first = dataclasses.replace(nuts, warmup=warm(500), pilot=_few_steps)
-            yield "nuts", first, f"noise about {noise:.1g} of the spread, where NUTS is cheaper"
+            yield "nuts", first, f"noise about {noise:.1g} of the spread, where NUTS comes first"
             if attempts[-1].reached(total):
                 return
             if attempts[-1].near(total, self.longer):
