@@ -5,6 +5,7 @@ them.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,14 @@ MAX_CURVES = 6
 """Curves in one panel where there are several controls."""
 
 
-def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = None) -> Figure:
+def plot_bands(
+    fit: Fit,
+    bands: Bands,
+    exact: Any = None,
+    control: str | None = None,
+    *,
+    outputs: str | Sequence[str] | None = None,
+) -> Figure:
     """Bands with the data, one panel per output.
 
     Parameters
@@ -40,6 +48,8 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     control : str, optional
         Horizontal axis, with several controls. If it is not given, points that do not form a grid are drawn in their
         order, and a grid along the control with the most values.
+    outputs : str or sequence of str, optional
+        Columns to draw, in this order; all if not given.
 
     Returns
     -------
@@ -52,17 +62,23 @@ def plot_bands(fit: Fit, bands: Bands, exact: Any = None, control: str | None = 
     Raises
     ------
     InputError
-        If there is no such control, or the exact values do not fit the bands.
+        If there is no such control or output, or the exact values do not fit the bands.
     """
     data = as_fit(fit).posterior.data
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
     if exact is not None:
         exact = check_exact(exact, bands.output_names, len(bands.controls))
-    figure, axes = panels(len(bands.output_names))
+    names = (
+        bands.output_names if outputs is None else [outputs] if isinstance(outputs, str) else list(outputs)
+    )
+    if unknown := [name for name in names if name not in bands.output_names]:
+        raise InputError(f"no output is called '{unknown[0]}'; there are {', '.join(bands.output_names)}")
+    figure, axes = panels(len(names))
     j = None if control is None else data.control_names.index(control)
     curves = None if data.n_controls == 1 else _grid_curves(bands.controls, j)
-    for q, (ax, name) in enumerate(zip(axes, bands.output_names, strict=True)):
+    for ax, name in zip(axes, names, strict=True):
+        q = bands.output_names.index(name)
         truth = None if exact is None else exact[:, q]
         if data.n_controls == 1:
             ax.set_xlabel(data.control_names[0])

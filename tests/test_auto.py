@@ -419,3 +419,17 @@ def test_bad_settings():
     ):
         with pytest.raises(InputError):
             wrong()
+
+
+def test_progress_says_which_attempt_it_is_of(posterior, canned, monkeypatch):
+    stages = []
+    canned["manifold"] = stuck(1.0)
+    replay = Manifold.run
+
+    def run(self, posterior, key, *, progress, **options):
+        progress("sampling", 1, 2)
+        return replay(self, posterior, key, **options)
+
+    monkeypatch.setattr(Manifold, "run", run)
+    METHOD.run(posterior, KEY, progress=lambda stage, *_: stages.append(stage))
+    assert stages == ["starts", "starts", "sampling, manifold", "sampling, manifold longer"]

@@ -158,3 +158,13 @@ def test_the_title_of_the_chains_stands_above_both_panels(one):
 def test_notebooks_show_pictures_that_pyplot_does_not_know(one):
     figure = plot_residuals(one)
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_some_outputs_are_drawn_in_the_order_that_is_wanted(two):
+    bands = two.predict([[0.1, 0.2], [0.3, 0.4], [0.6, 0.1]])
+    labels = lambda **kind: [ax.get_ylabel() for ax in plot_bands(two, bands, **kind).axes]  # noqa: E731
+    assert labels() == ["E0", "E1", "E1-E0"]
+    assert labels(outputs=["E1-E0", "E0"]) == ["E1-E0", "E0"]
+    assert labels(outputs="E1") == ["E1"]
+    with pytest.raises(bp.InputError, match="no output is called 'E7'; there are E0, E1, E1-E0"):
+        plot_bands(two, bands, outputs=["E7"])

@@ -127,7 +127,7 @@ class Auto:
             folder = None if checkpoint is None else checkpoint / name
             began = time.perf_counter()
             try:
-                draws = method.run(posterior, k, progress=progress, checkpoint=folder)
+                draws = method.run(posterior, k, progress=_of_attempt(progress, name), checkpoint=folder)
             except BayesPMMError as error:
                 # A full disk or a foreign checkpoint is no sampler's fault.
                 if isinstance(error, InputError) or isinstance(error.__cause__, OSError):
@@ -200,6 +200,11 @@ class Auto:
         rest = _going_on(found, before.draws)
         reason = f"{before.trouble}, went on {times} times as long"
         return dataclasses.replace(method, thin=times, starts=rest, pilot=None), reason
+
+
+def _of_attempt(progress: Progress, name: str) -> Progress:
+    """Progress whose stages say which attempt they are of: where one ends and another begins the count starts anew."""
+    return lambda stage, done, total: progress(f"{stage}, {name.replace('_', ' ')}", done, total)
 
 
 @dataclass(frozen=True, eq=False)
