@@ -23,7 +23,7 @@ from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.predict import KINDS, Bands, check_exact
 
-__all__ = ["Picture", "legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
+__all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
 
 MAX_CURVES = 6
 """Curves in one panel where there are several controls."""
