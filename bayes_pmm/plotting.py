@@ -5,7 +5,7 @@ them.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -270,8 +270,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
         zorder=5,
     )
     # What all curves have in common is explained in grey.
-    label = "data" if len(names) > 1 else f"data, coloured by {names[0]}"
-    ax.plot([], [], "o", ms=4, mfc="0.7", mec="black", mew=0.5, label=label)
+    for color, label in _marks(names, own, shade) if len(names) == 1 else [("0.7", "data")]:
+        ax.plot([], [], "o", ms=4, mfc=color, mec="black", mew=0.5, label=label)
     ax.fill_between([], [], [], color="0.4", alpha=0.3, lw=0, label=f"{100 * widest:g} % latent")
     ax.plot([], [], ":", color="0.4", lw=1.2, label="outside the data")
     for rows in curves.rows:
@@ -282,6 +282,14 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
             ax.fill_between(x, *ends, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label=label)
         if exact is not None:
             ax.plot(x, exact[rows], "--", color="C3", lw=1.0, label="exact")
+
+
+def _marks(names: np.ndarray, own: np.ndarray, shade: Callable) -> list[tuple[Any, str]]:
+    """Colours of data and what they stand for: each value of the other control, or the range of many."""
+    found = np.unique(own)
+    if len(found) <= MAX_CURVES:
+        return [(shade(v), f"data, {names[0]} = {v:.4g}") for v in found]
+    return [("0.7", f"data, {names[0]} = {found[0]:.4g} (dark) to {found[-1]:.4g} (bright)")]
 
 
 def _points(

@@ -1,6 +1,8 @@
 """Pictures: what is drawn where, in any unit and for any number of controls and outputs."""
 
 import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,7 +92,8 @@ def test_a_grid_of_two_controls_is_drawn_as_curves(two):
     figure = plot_bands(two, bands, bands.mean["latent"])
     assert len(figure.axes) == 3
     names = legend(figure)
-    assert {"h = 0", "h = 0.5", "h = 1", "data, coloured by h", "outside the data", "exact"} <= set(names)
+    assert {"h = 0", "h = 0.5", "h = 1", "outside the data", "exact"} <= set(names)
+    assert any(re.fullmatch(r"data, h = \S+ \(dark\) to \S+ \(bright\)", name) for name in names)
     for ax in figure.axes:
         assert ax.get_xlabel() == "J"
         (points,) = (c for c in ax.collections if isinstance(c, PathCollection))
@@ -168,3 +171,21 @@ def test_some_outputs_are_drawn_in_the_order_that_is_wanted(two):
     assert labels(outputs="E1") == ["E1"]
     with pytest.raises(bp.InputError, match="no output is called 'E7'; there are E0, E1, E1-E0"):
         plot_bands(two, bands, outputs=["E7"])
+
+
+@pytest.mark.parametrize("values", [3, 9])
+def test_the_legend_says_what_the_colours_of_data_are(two, values):
+    data = two.posterior.data
+    own = np.linspace(0, 1, values)[np.arange(data.n_rows) % values]
+    posterior = replace(
+        two.posterior, data=replace(data, controls=np.stack([data.controls[:, 0], own], axis=1))
+    )
+    fit = replace(two, posterior=posterior)
+    grid = np.stack(np.meshgrid(np.linspace(0, 1, 6), [0.2, 0.4]), axis=-1).reshape(-1, 2)
+    figure = plot_bands(fit, fit.predict(grid), control="J")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    named = [label for label in labels if label.startswith("data")]
+    if values == 3:
+        assert named == ["data, h = 0", "data, h = 0.5", "data, h = 1"]
+    else:
+        assert named == ["data, h = 0 (dark) to 1 (bright)"]
