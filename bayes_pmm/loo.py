@@ -207,8 +207,9 @@ def loo(
     if S < 25:
         raise InputError(f"{S} draws are too few for leave-one-out by importance sampling; draw at least 25")
     limit = min(LIMITS.pareto_k, 1 - 1 / np.log10(S))
-    ess = fit.diagnosis.min_ess
-    r_eff = min(1.0, ess / S) if ess is not None and ess > 0 else 1.0
+    # Of all draws, as the diagnosis counts: S is of those that have weight.
+    ess, total = fit.diagnosis.min_ess, int(np.prod(fit.draws.shape))
+    r_eff = min(1.0, ess / total) if ess is not None and ess > 0 else 1.0
     lp, ll = evaluate(x)
     weights, k = psis((base[:, None] - ll).T, r_eff)
     density = logsumexp(weights + ll.T, axis=1)

@@ -339,7 +339,8 @@ def test_bands_say_what_the_fit_and_these_controls_have_against_them(fitted, mon
     before = replace(fitted, diagnosis=Diagnosis("suspect", ("R-hat 1.02", "two modes"), 1.02, 300.0, 0))
     bands = before.predict(at)
     assert bands.status == "failed"
-    assert bands.reasons == ("R-hat 1.02", "two modes", "at these controls: R-hat 1.2")
+    # That of the worse status comes first: pictures and tables show one.
+    assert bands.reasons == ("at these controls: R-hat 1.2", "R-hat 1.02", "two modes")
 
 
 def test_a_statistic_gives_one_number_for_each_row_of_values(fitted):
