@@ -102,7 +102,10 @@ class Fourier(Basis):
         following = np.concatenate([phases[1:], phases[:1] + self.period])
         widest = np.argmax(following - phases, axis=0)[None]
         begin = np.take_along_axis(phases + following, widest, axis=0)[0] / 2
-        return begin + np.mod(controls - begin, self.period)
+        with np.errstate(
+            invalid="ignore"
+        ):  # infinity has no phase, and is refused where controls are checked
+            return begin + np.mod(controls - begin, self.period)
 
     def __str__(self):
         return f"fourier:{self.order}:{self.period!r}"

@@ -26,7 +26,7 @@ from bayes_pmm.widening import Widening
 __all__ = ["Posterior"]
 
 TOO_LARGE = 20.0
-"""Known errors so many times the scatter of the data about a polynomial are likely to be in another unit."""
+"""Known errors so many times the scatter of the data about a polynomial are likely in another unit. A judgement."""
 
 EXCHANGED = 4.0
 """Levels that lie the wrong way round by more than so many times the scatter of their distance were mistyped."""
@@ -275,7 +275,9 @@ def _check_errors(data: Dataset) -> None:
     for q in np.flatnonzero(data.rms_errors > spread):
         rows = data.mask[:, q]
         left = scatter_of(data.controls[rows], data.values[rows, q])
-        if data.rms_errors[q] > TOO_LARGE * left:
+        # What a polynomial leaves of constants is rounding, and says nothing of a unit.
+        smallest = 1e-9 * np.abs(data.values[rows, q]).max()
+        if left > smallest and data.rms_errors[q] > TOO_LARGE * left:
             warnings.warn(
                 f"the known errors of {data.output_names[q]} ({data.rms_errors[q]:.2g}) are"
                 f" {data.rms_errors[q] / left:.2g} times what its data scatter about a polynomial: check their unit",

@@ -192,8 +192,10 @@ def test_inverse_powers_are_as_far_away_as_their_reciprocals():
     np.testing.assert_array_equal(check_controls(inverse, at), at)
     with pytest.raises(InputError, match="L is not finite"):
         check_controls(affine, at)
-    with pytest.raises(InputError, match="L is not finite"):
-        check_controls(inverse, [[np.nan]])
+    fourier = _two_levels(L, bp.Fourier(1, 20.0))
+    for posterior, bad in ((inverse, np.nan), (fourier, np.inf)):
+        with pytest.raises(InputError, match="L is not finite"):
+            check_controls(posterior, [[bad]])
 
 
 def test_a_period_away_is_the_same_place():

@@ -589,3 +589,6 @@ def test_errors_in_another_unit_are_said():
             warnings.simplefilter("always")
             Posterior(Dataset(x, y, np.full(x.shape, size), ("g",), ("E0",)), PMM(["E0"], dim=2))
         assert any("check their unit" in str(w.message) for w in caught) == said
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Posterior(Dataset(x, 0 * y + 1, np.full(x.shape, 0.1), ("g",), ("E0",)), PMM(["E0"], dim=2))

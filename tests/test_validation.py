@@ -278,7 +278,6 @@ def test_a_correction_counts_every_datum_once(straight):
         found = [bp.conformal(left.value, left, 0.5) for left in (once, twice)]
     assert len(twice.value) > len(once.value) == found[0].count == found[1].count
     # That of the refit without all outer rows, from which it is furthest.
-    assert found[1].factor == pytest.approx(found[0].factor, rel=0.3)
     furthest = np.lexsort((-twice.distance, twice.output, twice.row))
     keep = np.unique(np.stack([twice.row, twice.output])[:, furthest], axis=1, return_index=True)[1]
     chosen = furthest[keep]

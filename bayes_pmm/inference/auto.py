@@ -52,7 +52,7 @@ sampler three times, and NUTS after all."""
 
 CHEAP = 180.0
 """Seconds of one core, by estimate, that a chain's third run may take. It follows from the data, the dimension and the
-number of steps, not from a clock, so that the same data and key give the same draws."""
+number of steps, not from a clock, so that the same data and key give the same draws. How long is a judgement."""
 
 MARGIN = 1.5
 """How many times the ESS that is wanted a longer run aims at, as the estimate that it starts from is a rough one."""
