@@ -42,6 +42,7 @@ ROOMS = (
     "inference.protocol",
     "inference.checkpoint",
     "inference.threads",
+    "inference.compiled",
     "inference.chains",
     "inference.least_squares",
     "inference.sensitivity",

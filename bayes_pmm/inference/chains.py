@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays, save_arrays
+from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.inference.threads import workers
 
@@ -110,7 +111,8 @@ def run_chains(
     chunk : callable
         (state, count, shared, arrays) -> (state, records with a leading axis of CHUNK rows); compiled here.
     arrays : pytree
-        Data, so that other data of the same shapes find the compiled function in JAX's cache.
+        Data, so that other data of the same shapes find the compiled program; see
+        :func:`~bayes_pmm.inference.compiled.compiled`.
     meet : callable, optional
         (index of the coming segment, shared, records of all chains) -> what they share in it. Called with the
         records (chain, draw, ...) of the segment before; must be deterministic.
@@ -145,7 +147,7 @@ def run_chains(
     chains, total = len(states), sum(s.draws for s in segments)
     files = [None if checkpoint is None else ChainFile(checkpoint, i) for i in range(chains)]
     at, records, before = [0] * chains, [[] for _ in range(chains)], [0.0] * chains
-    compiled, record = _compiled(chunk, states[0], np.int32(0), shared, arrays)
+    program, (_, record) = compiled(chunk, states[0], np.int32(0), shared, arrays)
     for i, file in enumerate(files):
         if file is not None and (previous := file.load(states[i])):
             states[i], at[i], leaves, before[i] = previous
@@ -163,7 +165,7 @@ def run_chains(
             # A chunk never spans the end of the discarded draws, so that kept draws are whole chunks.
             border = start + segment.discard
             count = min(CHUNK, segment.chunk, (border if at[i] < border else end) - at[i])
-            states[i], kept = compiled(states[i], np.int32(count), shared, arrays)
+            states[i], kept = program(states[i], np.int32(count), shared, arrays)
             # NumPy cuts: JAX would compile a function for each shape.
             kept = jax.tree.map(lambda a, count=count: np.asarray(a)[:count], kept)
             if at[i] >= border:
@@ -178,7 +180,7 @@ def run_chains(
         progress("sampling", sum(at), total * chains)
     start = 0
     # LAPACK's own threads would fight with the chains' threads: 20 times slower on small matrices.
-    with threadpool_limits(1), ThreadPoolExecutor(workers(chains, compiled)) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(workers(chains, program)) as pool:
         for k, segment in enumerate(segments):
             if k > 0 and meet is not None:
                 shared = _met(meet, k, shared, records, checkpoint, [a - start for a in at], segment)
@@ -201,11 +203,6 @@ def run_chains(
 def _chains_first(records: Any) -> Any:
     """From (1, draw, chain, ...) to (chain, draw, ...)."""
     return jax.tree.map(lambda a: np.swapaxes(a[0], 0, 1), records)
-
-
-def _compiled(chunk: Callable, *args: Any) -> tuple[Callable, Any]:
-    lowered = jax.jit(chunk).lower(*args)
-    return lowered.compile(), lowered.out_info[1]
 
 
 def _met(meet, k, shared, records, checkpoint, ahead, segment):

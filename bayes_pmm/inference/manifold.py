@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, batches, chunk_for, collect, run_chains
+from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.constrained import Info, sweep
 from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
@@ -269,8 +270,10 @@ def _no_info() -> Info:
 
 
 def _log_densities(lifted: Lifted, u: np.ndarray, arrays: dict) -> np.ndarray:
-    density = jax.jit(lambda u: jax.lax.map(lambda x: lifted.log_density(x, arrays), u, batch_size=100))
-    return np.asarray(density(u.reshape(-1, u.shape[-1]))).reshape(u.shape[:2])
+    density = lambda u, arrays: jax.lax.map(lambda x: lifted.log_density(x, arrays), u, batch_size=100)  # noqa: E731
+    flat = u.reshape(-1, u.shape[-1])
+    program, _ = compiled(density, flat, arrays)
+    return np.asarray(program(flat, arrays)).reshape(u.shape[:2])
 
 
 def _first_factor(u: np.ndarray) -> np.ndarray:

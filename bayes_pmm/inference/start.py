@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from bayes_pmm import gauge, hermitian, spectrum
 from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.least_squares import log_determinant, minimise
 from bayes_pmm.inference.protocol import at_least
 from bayes_pmm.inference.sensitivity import outputs_and_cotangents
@@ -215,27 +216,26 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
         M = matrices(xs[best].reshape(K, size + 1), scale)
         return M, scale, floor, evidences[best], misfits[best], fs[best]
 
-    # The data are arguments, so that other data of the same shapes find the compiled function in JAX's cache.
+    # The data are arguments, so that other data of the same shapes find the compiled program.
     arrays = jax.tree.map(jnp.asarray, posterior.arrays)
     if jax.default_backend() != "cpu":
-        return jax.jit(jax.vmap(one, in_axes=(0, None, None)))(keys, path, arrays)
+        program, _ = compiled(jax.vmap(one, in_axes=(0, None, None)), keys, path, arrays)
+        return program(keys, path, arrays)
     # One start after the other, so that none waits for the slowest of a batch. The keys go in as plain numbers, which
     # NumPy cuts: each operation of JAX on them would be compiled for itself.
     kind = jax.random.key_impl(keys)
     numbers = np.asarray(jax.random.key_data(keys))
-    portion = jax.jit(
-        lambda numbers, path, arrays: jax.lax.map(
-            lambda k: one(k, path, arrays), jax.random.wrap_key_data(numbers, impl=kind)
-        )
+    portion = lambda numbers, path, arrays: jax.lax.map(  # noqa: E731
+        lambda k: one(k, path, arrays), jax.random.wrap_key_data(numbers, impl=kind)
     )
     # Portions of one length, filled up with starts that are thrown away, share one compiled function.
     count = -(-len(keys) // PORTION)
     length = -(-len(keys) // count)
     filled = np.concatenate([numbers, numbers[: count * length - len(keys)]])
     filled = filled.reshape(count, length, *numbers.shape[1:])
-    compiled = portion.lower(filled[0], path, arrays).compile()
-    run = lambda k: jax.tree.map(np.asarray, compiled(k, path, arrays))  # noqa: E731
-    with threadpool_limits(1), ThreadPoolExecutor(workers(count, compiled)) as pool:
+    program, _ = compiled(portion, filled[0], path, arrays)
+    run = lambda k: jax.tree.map(np.asarray, program(k, path, arrays))  # noqa: E731
+    with threadpool_limits(1), ThreadPoolExecutor(workers(count, program)) as pool:
         found = list(pool.map(run, filled))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *found)
 

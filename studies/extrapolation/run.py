@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from bayes_pmm import problems
-from studies.extrapolation import lines, nonlinear
+from studies.extrapolation import gap, lines, nonlinear
 from studies.extrapolation.forecast import NotApplicableError
 from studies.extrapolation.ours import SAMPLERS, Options, pmm
 from studies.extrapolation.peers import PEERS
@@ -50,6 +50,8 @@ def all_tasks() -> tuple[str, ...]:
 
 def task_of(name: str):
     """Task by name, of the package or of this study."""
+    if gap.MARK in name:
+        return gap.task(name)
     return nonlinear.task(name) if name.split("/")[0] in nonlinear.FAMILIES else problems.task(name)
 
 
