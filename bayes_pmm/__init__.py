@@ -16,7 +16,8 @@ from bayes_pmm.defect_learning import learn_defect, with_defect
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.evidence import Evidence, log_evidence, nested_log_evidence, with_mode_masses
 from bayes_pmm.fit import Fit, fit, load
-from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Laplace, Manifold, TemperedSMC, Variational
+from bayes_pmm.inference import NUTS, AnnealedStarts, Auto, Draws, Laplace, Manifold, TemperedSMC, Variational
+from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.judging import judge_fit
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.model import PMM
@@ -47,6 +48,7 @@ __all__ = [
     "Dataset",
     "Defect",
     "Difference",
+    "Draws",
     "Evidence",
     "Expectation",
     "Fit",
@@ -59,6 +61,7 @@ __all__ = [
     "Level",
     "Loo",
     "Manifold",
+    "NestedSampling",
     "Noise",
     "Polynomial",
     "Posterior",

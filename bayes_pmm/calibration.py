@@ -13,21 +13,21 @@ from threadpoolctl import threadpool_limits
 
 from bayes_pmm.data import Dataset, columns_by_name
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit
+from bayes_pmm.fit import Fit, as_posterior
 from bayes_pmm.inference.protocol import Progress, silent
 from bayes_pmm.inference.threads import workers
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, as_whole
 from bayes_pmm.simulation import manifold_simulation, nuts_simulation
 
 __all__ = ["Uniformity", "labels", "ranks", "sbc", "uniformity"]
 
 
 def sbc(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
+    *,
     key: jax.Array | int,
     n_datasets: int = 200,
-    *,
     controls: ArrayLike | None = None,
     n_ranks: int = 100,
     warmup: int = 500,
@@ -61,7 +61,8 @@ def sbc(
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or Fit
+        Of a fit its posterior.
     key : PRNG key or int
     n_datasets : int
     controls : array (M, p), optional
@@ -111,7 +112,16 @@ def sbc(
     Talts et al., arXiv:1804.06788; Modrák et al., arXiv:2211.02383 (choice of the ranked quantities); Säilynoja,
     Schmitt, Bürkner, Vehtari, Posterior SBC, arXiv:2502.03279.
     """
-    key, kept = as_key(key), n_ranks - 1
+    posterior, key = as_posterior(posterior), as_key(key)
+    numbers = {
+        "n_datasets": n_datasets,
+        "warmup": warmup,
+        "draws": draws,
+        "n_ranks": n_ranks,
+        "rounds": rounds,
+    }
+    n_datasets, warmup, draws, n_ranks, rounds = (as_whole(name, given) for name, given in numbers.items())
+    kept = n_ranks - 1
     if n_datasets < 1 or warmup < 1 or kept < 1 or draws < kept or rounds < 1:
         raise InputError(
             f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws},"

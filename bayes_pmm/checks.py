@@ -20,7 +20,7 @@ __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "pr
 
 
 def prior_predictive(
-    posterior: Posterior | Fit, key: jax.Array | int, controls: Any = None, draws: int = 500
+    posterior: Posterior | Fit, controls: Any = None, *, key: jax.Array | int, draws: int = 500
 ) -> dict[str, np.ndarray]:
     """Outputs that the prior expects before it sees the data.
 
@@ -28,9 +28,9 @@ def prior_predictive(
     ----------
     posterior : Posterior or Fit
         Of a fit its posterior. Its units are those of its data, as always.
-    key : PRNG key or int
     controls : array (N, p), optional
         The training controls if not given.
+    key : PRNG key or int
     draws : int
 
     Returns

@@ -28,7 +28,7 @@ from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, output_named, parse_output
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands, probabilities_of, quantile_column
+from bayes_pmm.predict import Bands
 from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
 from bayes_pmm.report import render_report
 from bayes_pmm.runs import check_folder, digests, execute, finished_summary, read_about, read_rest
@@ -41,7 +41,6 @@ INTERRUPTED = 130
 LONG = 2000
 """Draws of all chains from which on a fit is said to take minutes."""
 LEVELS_HELP = "Probabilities of the intervals in bands.csv and in the picture, separated by commas."
-RESERVED = ("output", "kind", "mean", "sd", "q05", "q25", "q50", "q75", "q95", "extrapolated", "doubts")
 
 SEED = click.IntRange(-(2**63), 2**63 - 1)
 
@@ -249,14 +248,10 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
     names, expressions = parse_outputs_option(outputs)
     control_names = _split(controls, "--controls")
     levels = _levels(levels)
-    clash = [c for c in control_names if c in (*RESERVED, *map(quantile_column, probabilities_of(levels)))]
-    if clash:
-        raise InputError(
-            f"control '{clash[0]}' has the name of a column of bands.csv; rename it in the table"
-        )
     pmm = PMM(expressions, dim, parse_basis(basis), field)
     reference = method_by_name("auto", chains, warmup, draws) if exact else None
-    method = method_by_name(sampler, chains, warmup, draws, guide, reference)
+    # The exact draws are what needs a warm-up then.
+    method = method_by_name(sampler, chains, None if exact else warmup, draws, guide, reference)
     noise = Noise() if floor is None else Noise(floor=False) if floor == 0 else Noise(floor_scale=floor)
     data, rest = read_dataset(
         table, control_names, names, None if errors is None else _errors(errors), where, _long(long_)
@@ -420,7 +415,7 @@ def compare(runs, evidence, check, leave_future_out, csv_, at, out, weights, lev
     if at is not None:
         rest = read_rest(runs[0]) if at == "rest" else None
         new = controls_from_at(at, first.posterior.data.control_names, rest)
-    found = compare_fits(fits, seed, evidence=evidence, check=check, leave_future_out=leave_future_out)
+    found = compare_fits(fits, key=seed, evidence=evidence, check=check, leave_future_out=leave_future_out)
     click.echo(str(found))
     statuses = {fit.status for fit in fits.values()} | {"suspect" for m in found.models if m.missing}
     if csv_ is not None:

@@ -57,6 +57,9 @@ class Compared:
     evidence: Evidence | None = None
     missing: tuple[str, ...] = ()
 
+    def __repr__(self):
+        return f"Compared({self.name!r}, {self.fit.status}, elpd {self.loo.elpd:.1f} ± {self.loo.se:.1f})"
+
     @property
     def parameters(self) -> int:
         """Number of sampled parameters."""
@@ -175,8 +178,8 @@ class Comparison:
         self,
         controls: Any,
         weights: str | Sequence[float] | None = None,
-        key: jax.Array | int | None = None,
         *,
+        key: jax.Array | int | None = None,
         levels: float | Sequence[float] = LEVELS,
     ) -> Bands:
         """Bands of the mixture of all models.
@@ -215,9 +218,9 @@ class Comparison:
         used, samples = [], {kind: [] for kind in KINDS}
         for i, (m, _) in enumerate(members):
             own = None if key is None else jax.random.fold_in(key, i)
-            used.append(m.fit.predict(controls, own))
+            used.append(m.fit.predict(controls, key=own))
             for kind in KINDS:
-                samples[kind].append(m.fit.sample(used[-1].controls, kind, own))
+                samples[kind].append(m.fit.sample(used[-1].controls, kind, key=own))
         # One table of draws needs chains of one length: the longer ones are thinned.
         length = min(s.shape[1] for s in samples[KINDS[0]])
         joined = {
@@ -293,8 +296,8 @@ class Comparison:
 
 def compare(
     fits: Mapping[str, Fit] | Sequence[Fit],
-    key: jax.Array | int,
     *,
+    key: jax.Array | int,
     evidence: bool = False,
     check: bool | NestedSampling = False,
     leave_future_out: bool = False,
@@ -366,12 +369,12 @@ def compare(
         missing = []
         if evidence or check:
             try:
-                found = log_evidence(fit, k_evidence, check=check)
+                found = log_evidence(fit, key=k_evidence, check=check)
             except BayesPMMError as error:
                 missing.append(f"no evidence: {error}")
         if leave_future_out:
             try:
-                future = validation.leave_future_out(fit.posterior, own[name], k_future, share=share)
+                future = validation.leave_future_out(fit.posterior, own[name], key=k_future, share=share)
             except BayesPMMError as error:
                 missing.append(f"no leave-future-out: {error}")
         models.append(Compared(name, fit, scored[name], future, found, tuple(missing)))

@@ -43,31 +43,28 @@ class Conformal:
         On both halves of the band; infinite if there were too few values for the level.
     count : int
         Calibration values n.
+    kind : {"predictive", "latent"}
+        Of the bands that it was learned from, and corrects.
     """
 
     level: float
     factor: float
     count: int
+    kind: str = "predictive"
 
     def interval(
-        self,
-        quantiles: ArrayLike | Bands,
-        *,
-        kind: str = "predictive",
-        probabilities: Sequence[float] = QUANTILES,
+        self, quantiles: ArrayLike | Bands, *, probabilities: Sequence[float] = QUANTILES
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends (...) of the corrected bands.
 
         Parameters
         ----------
         quantiles : Bands, or array (K, ...)
-            Of the bands to correct.
-        kind : {"predictive", "latent"}
-            Of :class:`~bayes_pmm.predict.Bands`; an array has its own.
+            Of the bands to correct; an array has one kind, which must be that of the correction.
         probabilities : sequence of float (K,)
             Of the quantiles in an array.
         """
-        low, middle, high = _ends(quantiles, self.level, kind, probabilities)
+        low, middle, high = _ends(quantiles, self.level, self.kind, probabilities)
         # A half without width stays one, whatever the factor: infinity times nothing would be NaN.
         below, above = (np.where(half > 0, self.factor, 0.0) * half for half in (middle - low, high - middle))
         return middle - below, middle + above
@@ -93,7 +90,7 @@ def conformal(
     level : float
         A band whose ends are stored: 0.9 or 0.5 unless ``Fit.predict`` was given other ``levels``.
     kind : {"predictive", "latent"}
-        Of :class:`~bayes_pmm.predict.Bands`; an array has its own.
+        Of the bands. Those of ``LeftOut`` and of an array are what they are, and this says what.
     probabilities : sequence of float (K,)
         Of the quantiles in an array.
 
@@ -152,7 +149,7 @@ def conformal(
             f" {least}, or a lower level",
             stacklevel=2,
         )
-    return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n)
+    return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n, kind)
 
 
 def _furthest(left_out) -> np.ndarray:

@@ -21,8 +21,8 @@ __all__ = ["learn_defect", "with_defect"]
 def learn_defect(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
-    key: jax.Array | int = 0,
     *,
+    key: jax.Array | int,
     share: float = 0.3,
     growth: Growth | None = None,
 ) -> Defect:

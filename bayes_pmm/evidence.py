@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 
 from bayes_pmm.convergence import PARETO_K
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit, as_fit, rediagnosed
+from bayes_pmm.fit import Fit, as_fit, as_posterior, rediagnosed
 from bayes_pmm.inference.importance import FlatPosterior, pareto_k
 from bayes_pmm.inference.mixture import SignedMixture, fit_mixture, image_signs
 from bayes_pmm.inference.modes import Mode
@@ -124,11 +124,13 @@ class Evidence:
             lines.append(f"masses of modes: {each}")
         return "\n".join([*lines, *(f"  - {reason}" for reason in self.reasons)])
 
+    __repr__ = __str__
+
 
 def log_evidence(
     fit: Fit,
-    key: jax.Array | int,
     *,
+    key: jax.Array | int,
     method: str = "auto",
     proposals: int = 20_000,
     check: bool | NestedSampling = False,
@@ -222,7 +224,8 @@ def log_evidence(
     evidence = replace(evidence, reasons=_reasons(evidence, fit))
     if check:
         settings = NestedSampling() if check is True else check
-        evidence = evidence.checked(nested_log_evidence(posterior, stream(key, "nested sampling"), settings))
+        nested = nested_log_evidence(posterior, settings, key=stream(key, "nested sampling"))
+        evidence = evidence.checked(nested)
     return evidence
 
 
@@ -256,15 +259,16 @@ def with_mode_masses(fit: Fit, evidence: Evidence) -> Fit:
 
 
 def nested_log_evidence(
-    posterior: Posterior, key: jax.Array | int, settings: NestedSampling | None = None
+    posterior: Posterior | Fit, settings: NestedSampling | None = None, *, key: jax.Array | int
 ) -> Evidence:
     """Log evidence by nested sampling from the prior, for checking; minutes, and more for small noise.
 
     Parameters
     ----------
-    posterior : Posterior
-    key : PRNG key or int
+    posterior : Posterior or Fit
+        Of a fit its posterior.
     settings : NestedSampling, optional
+    key : PRNG key or int
 
     Returns
     -------
@@ -277,7 +281,7 @@ def nested_log_evidence(
     BayesPMMError
         If the run does not end.
     """
-    key = as_key(key)
+    posterior, key = as_posterior(posterior), as_key(key)
     run = (settings or NestedSampling()).run(posterior, key)
     signs = image_signs(posterior)
     reasons = ()

@@ -92,7 +92,7 @@ class Fit:
         return self.diagnosis.reasons
 
     def predict(
-        self, controls: Any, key: jax.Array | None = None, *, levels: float | Sequence[float] = LEVELS
+        self, controls: Any, *, key: jax.Array | int | None = None, levels: float | Sequence[float] = LEVELS
     ) -> Bands:
         """Bands at new controls, in the user's units.
 
@@ -104,7 +104,7 @@ class Fit:
         controls : array (N, p), DataFrame or mapping of names to columns
             Where the columns have names, these decide, and others are not looked at. For one control also (N,) or a
             number.
-        key : PRNG key, optional
+        key : PRNG key or int, optional
             The fit's own if not given.
         levels : float or sequence of float
             Probabilities of the central intervals that the bands are to hold, such as ``(0.68, 0.95)``.
@@ -139,7 +139,9 @@ class Fit:
         """Weight (chain,) of the draws of each chain: 1 unless the chains are in different modes."""
         return weights_of(self.draws)
 
-    def sample(self, controls: Any, kind: str = "latent", key: jax.Array | None = None) -> np.ndarray:
+    def sample(
+        self, controls: Any, kind: str = "latent", *, key: jax.Array | int | None = None
+    ) -> np.ndarray:
         """Joint draws (chain, draw, N, Q) at new controls, to be weighted by :attr:`weights`.
 
         Parameters
@@ -147,8 +149,13 @@ class Fit:
         controls : array (N, p)
         kind : {"latent", "predictive", "model"}
             "model" is the PMM alone, without widening, floor, defect and noise.
-        key : PRNG key, optional
+        key : PRNG key or int, optional
             The fit's own if not given.
+
+        Raises
+        ------
+        InputError
+            For an unknown kind or bad controls.
         """
         outputs = outputs_at(self.posterior, self.draws, controls)
         if kind == "model":
@@ -264,7 +271,7 @@ class Fit:
         placed, places = self.posterior.placed, self.posterior.places(controls)
         return self.defect.sample(placed, spread, places, self.draws.shape, stream(key, "defect"))
 
-    def _key(self, key: jax.Array | None) -> jax.Array:
+    def _key(self, key: jax.Array | int | None) -> jax.Array:
         return stream(self.key, "noise") if key is None else as_key(key)
 
 

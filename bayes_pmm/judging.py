@@ -99,14 +99,14 @@ def judge_fit(
     data = as_fit(fit).posterior.data
     controls = check_controls(fit.posterior, controls)
     truth = check_exact(truth, data.output_names, len(controls))
-    draws = fit.sample(controls, "latent", key)
+    draws = fit.sample(controls, "latent", key=key)
     draws = draws.reshape(-1, *draws.shape[2:])
     mean, sd, weights = mixture(fit, controls)
     exact = {}
     if np.all(sd > 0):
         exact = {
-            "log_density": scores.log_score(mean, truth, sd, weights),
-            "pits": scores.pit(mean, truth, sd, weights),
+            "log_density": scores.log_score(mean, truth, sd=sd, weights=weights),
+            "pits": scores.pit(mean, truth, sd=sd, weights=weights),
         }
     if spread is None:
         spread = fit.posterior.scaling.spread

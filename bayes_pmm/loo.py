@@ -25,7 +25,7 @@ from bayes_pmm.errors import BayesPMMError, InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference import Method, as_method
 from bayes_pmm.judging import mixture
-from bayes_pmm.settings import as_key
+from bayes_pmm.settings import as_key, stream
 from bayes_pmm.validation import Refit, refit_without
 from bayes_pmm.widening import Widening
 
@@ -161,13 +161,15 @@ class Loo:
         lines += [f"  {r.name}: {r.status}: {'; '.join(r.reasons)}" for r in self.refits if r.status != "ok"]
         return "\n".join([*lines, "scores interpolation, says nothing about bands outside the data"])
 
+    __repr__ = __str__
+
 
 def loo(
     fit: Fit,
     *,
     moment_matching: bool = True,
     refit: Method | str | None = None,
-    key: jax.Array | int = 0,
+    key: jax.Array | int | None = None,
 ) -> Loo:
     """PSIS-LOO of a fit, datum by datum.
 
@@ -182,8 +184,8 @@ def loo(
     refit : Method or str, optional
         Refit without each datum whose k stays above the limit, in the units of all data. What is left out is one
         output of one row.
-    key : PRNG key or int
-        For refits.
+    key : PRNG key or int, optional
+        For refits; the fit's own if not given.
 
     Returns
     -------
@@ -223,7 +225,7 @@ def loo(
                 how[i] = "moment matching"
     refits = []
     if refit is not None:
-        key = as_key(key)
+        key = stream(fit.key, "loo") if key is None else as_key(key)
         # The outermost rows count as outside once they are left out, but what is scored is the model's own density.
         bare = replace(fit.posterior, widening=Widening(0.0))
         for i in np.flatnonzero(~(k <= limit)):
@@ -238,7 +240,7 @@ def loo(
                 continue
             mean, sd, w = mixture(found, data.controls[rows[i], None], data.errors[rows[i], None])
             density[i] = scores.log_score(
-                mean[:, 0, cols[i]], data.values[rows[i], cols[i]], sd[:, 0, cols[i]], w
+                mean[:, 0, cols[i]], data.values[rows[i], cols[i]], sd=sd[:, 0, cols[i]], weights=w
             )
             k[i], how[i] = np.nan, "refit"
             refits.append(Refit(title, found.status, found.reasons, (int(rows[i]),)))

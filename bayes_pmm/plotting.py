@@ -323,6 +323,7 @@ def plot_residuals(fit: Fit) -> Figure:
 
     Against the control if there is one, else by the rows of the data.
     """
+    fit = as_fit(fit)
     data = fit.posterior.data
     mean = np.average(fit.sample(data.controls, kind="model").mean(1), axis=0, weights=fit.weights)
     floor = 0.0
@@ -348,6 +349,7 @@ def plot_residuals(fit: Fit) -> Figure:
 
 def plot_chains(fit: Fit) -> Figure:
     """Draws of the training output with the largest R-hat, chain by chain, and their ranks."""
+    fit = as_fit(fit)
     data = fit.posterior.data
     model = fit.sample(data.controls, kind="model")
     rhat, ess = rhat_and_ess(model) if model.shape[1] >= 4 else (np.zeros(model.shape[2:]), None)

@@ -131,13 +131,12 @@ def outputs_at(posterior: Posterior, draws: Draws, controls: np.ndarray) -> np.n
     c = check_controls(posterior, controls)
     check_memory(len(c), posterior.data.n_outputs, math.prod(draws.shape))
     size = _block_size(len(c))
-    evaluate = outputs_of(posterior)
     blocks = []
     for i in range(0, len(c), size):
         block = c[i : i + size]
         # The last block is filled up, so that one compilation serves them all, and most numbers of controls.
         filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])
-        blocks.append(evaluate(draws, filled)[:, :, : len(block)])
+        blocks.append(outputs_of(posterior, draws, filled)[:, :, : len(block)])
     return np.concatenate(blocks, axis=2)
 
 

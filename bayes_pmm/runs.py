@@ -9,9 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-import time
 import warnings
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -202,7 +200,6 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
         checkpoint.mkdir(exist_ok=True)
     except OSError as error:
         raise _not_made(folder, error) from None
-    began = time.perf_counter()
     try:
         with _memory_errors():
             done = fit(posterior, method, key=seed, controls=controls, checkpoint=checkpoint)
@@ -214,11 +211,9 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
             with contextlib.suppress(OSError):
                 checkpoint.rmdir()
         raise
-    info = done.draws.info | {"total_seconds": time.perf_counter() - began}
-    done = replace(done, draws=replace(done.draws, info=info))
     if defect:
         try:
-            learned = learn_defect(posterior, method, stream(jax.random.key(seed), "defect"))
+            learned = learn_defect(posterior, method, key=stream(jax.random.key(seed), "defect"))
         except BayesPMMError as error:
             # The fit itself is whole, and is kept.
             warnings.warn(f"saved without a defect, which could not be learned: {error}", stacklevel=2)

@@ -34,7 +34,7 @@ LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 
 
 def coverage(
-    draws: ArrayLike, truth: ArrayLike, level: float = 0.9, axis=None, weights: ArrayLike | None = None
+    draws: ArrayLike, truth: ArrayLike, *, level: float = 0.9, axis=None, weights: ArrayLike | None = None
 ) -> np.ndarray:
     """Fraction of values inside the central interval of the draws.
 
@@ -63,7 +63,7 @@ def coverage(
 
 
 def crps(
-    draws: ArrayLike, truth: ArrayLike, fair: bool = True, weights: ArrayLike | None = None
+    draws: ArrayLike, truth: ArrayLike, *, fair: bool = True, weights: ArrayLike | None = None
 ) -> np.ndarray:
     r"""Continuous ranked probability score of the draws, in the units of the output; smaller is better.
 
@@ -100,7 +100,7 @@ def crps(
 
 
 def interval_score(
-    draws: ArrayLike, truth: ArrayLike, level: float = 0.9, weights: ArrayLike | None = None
+    draws: ArrayLike, truth: ArrayLike, *, level: float = 0.9, weights: ArrayLike | None = None
 ) -> np.ndarray:
     r"""Score of the central interval [l, u]: u − l + 2/α · distance of the value from it.
 
@@ -127,7 +127,7 @@ def interval_score(
 
 
 def log_score(
-    draws: ArrayLike, truth: ArrayLike, sd: ArrayLike | None = None, weights: ArrayLike | None = None
+    draws: ArrayLike, truth: ArrayLike, *, sd: ArrayLike | None = None, weights: ArrayLike | None = None
 ) -> np.ndarray:
     r"""Log density of the values, log Σ_s w_s N(y; x_s, sd_s²); larger is better.
 
@@ -172,7 +172,7 @@ def log_score(
 
 
 def pit(
-    draws: ArrayLike, truth: ArrayLike, sd: ArrayLike | None = None, weights: ArrayLike | None = None
+    draws: ArrayLike, truth: ArrayLike, *, sd: ArrayLike | None = None, weights: ArrayLike | None = None
 ) -> np.ndarray:
     """Probability integral transform: probability that the band puts below the value, uniform if it is right.
 
@@ -334,7 +334,7 @@ def judge(
     error = (np.tensordot(w, draws, axes=1) - truth) / spread
     highest = max(levels)
     each = {f"coverage_{100 * v:g}": _covered(draws, truth, v, w) for v in levels} | {
-        f"interval_score_{100 * highest:g}": interval_score(draws, truth, highest, w) / spread,
+        f"interval_score_{100 * highest:g}": interval_score(draws, truth, level=highest, weights=w) / spread,
         "crps": crps(draws, truth, weights=w) / spread,
         "log_score": density + np.log(spread),
     }

@@ -216,8 +216,8 @@ def refit_without(
 def leave_future_out(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
-    key: jax.Array | int = 0,
     *,
+    key: jax.Array | int,
     control: str | None = None,
     end: str = "both",
     direction: Sequence[float] | None = None,
@@ -293,9 +293,9 @@ def leave_future_out(
 def k_fold(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
-    key: jax.Array | int = 0,
     folds: int | Sequence[int] = 5,
     *,
+    key: jax.Array | int,
     levels: float | Sequence[float] = LEVELS,
 ) -> LeftOut:
     """Exact K-fold cross-validation: refit without each part of the rows and predict them.
@@ -307,9 +307,9 @@ def k_fold(
     posterior : Posterior or Fit
         Of a fit its posterior. Its units are fitted again to the kept rows.
     method : Method or str
-    key : PRNG key or int
     folds : int or integer array (N,)
         Number of parts, drawn at random and of sizes that differ by at most one row; or the part of each row.
+    key : PRNG key or int
     levels : float or sequence of float
         Probabilities of the central intervals whose ends are kept.
 
@@ -436,8 +436,8 @@ def _predicted(
     noise = np.asarray(jax.random.normal(stream(found.key, "left out"), mean.shape))
     draws = mean + sd * noise
     return {
-        "log_density": scores.log_score(mean, y, sd, w),
-        "pit": scores.pit(mean, y, sd, w),
+        "log_density": scores.log_score(mean, y, sd=sd, weights=w),
+        "pit": scores.pit(mean, y, sd=sd, weights=w),
         "z": (y - centre) / np.sqrt(variance),
         "crps": scores.crps(draws, y, weights=w),
         "quantiles": np.moveaxis(

@@ -31,12 +31,12 @@ def main():
         fit = bp.fit(bp.Posterior(data, bp.PMM(["E0", "E1"], dim=n)), key=n)
         cells = {}
         for method in ("bridge", "importance"):
-            cells[method] = [bp.log_evidence(fit, seed, method=method) for seed in range(args.seeds)]
+            cells[method] = [bp.log_evidence(fit, key=seed, method=method) for seed in range(args.seeds)]
         shown = {m: ", ".join(f"{e.log_z:.2f} ± {e.se:.2f}" for e in found) for m, found in cells.items()}
         effective = ", ".join(f"{e.effective:.0f}" for e in cells["importance"])
         nested = "not run"
         if args.nested:
-            found = bp.nested_log_evidence(fit.posterior, 0)
+            found = bp.nested_log_evidence(fit.posterior, key=0)
             nested = f"{found.log_z:.1f} ± {found.se:.1f}"
         parameters = cells["bridge"][0].parameters
         line = (n, parameters, fit.status, shown["bridge"], shown["importance"], effective, nested)

@@ -67,8 +67,8 @@ class Case:
         with self.wrong():
             return sbc(
                 self.posterior,
-                key,
-                n_datasets,
+                key=key,
+                n_datasets=n_datasets,
                 controls=OUTSIDE,
                 generator=self.generator,
                 sampler=self.sampler,

@@ -84,7 +84,7 @@ def by_nuts(name):
     posterior = CASES[name].make()
     starts = Found(posterior)
     controls = np.concatenate([posterior.data.controls, CASES[name].outside])
-    draws = NUTS(4, 1000, 1000, starts=starts).run(posterior, jax.random.key(1))
+    draws = NUTS(chains=4, warmup=1000, draws=1000, starts=starts).run(posterior, jax.random.key(1))
     outputs = outputs_of(posterior, draws, controls)
     assert_converged(outputs, 200)
     return posterior, starts, controls, outputs
@@ -100,7 +100,9 @@ def assert_converged(outputs, least_ess):
 def test_manifold_agrees_with_nuts(name):
     posterior, starts, controls, exact = by_nuts(name)
     outputs = outputs_of(
-        posterior, Manifold(4, 1000, 1000, starts=starts).run(posterior, jax.random.key(1)), controls
+        posterior,
+        Manifold(chains=4, warmup=1000, draws=1000, starts=starts).run(posterior, jax.random.key(1)),
+        controls,
     )
     assert_converged(outputs, 200)
     assert_agrees(z_of_draws(outputs, exact))

@@ -91,7 +91,16 @@ def small():
 
 @pytest.fixture(scope="module")
 def tree(small):
-    return sbc(small, jax.random.key(0), 6, controls=[[2.0]], n_ranks=10, warmup=60, draws=95, rounds=2)
+    return sbc(
+        small,
+        key=jax.random.key(0),
+        n_datasets=6,
+        controls=[[2.0]],
+        n_ranks=10,
+        warmup=60,
+        draws=95,
+        rounds=2,
+    )
 
 
 def test_sbc_gives_integer_ranks_in_the_form_of_simuk(tree, small):
@@ -130,7 +139,16 @@ def test_sbc_reports_its_effective_sample_size(tree):
 
 
 def test_correlated_draws_are_not_called_independent(small):
-    tree = sbc(small, jax.random.key(0), 6, controls=[[2.0]], n_ranks=91, warmup=60, draws=90, rounds=1)
+    tree = sbc(
+        small,
+        key=jax.random.key(0),
+        n_datasets=6,
+        controls=[[2.0]],
+        n_ranks=91,
+        warmup=60,
+        draws=90,
+        rounds=1,
+    )
     assert not tree.attrs["thinned_enough"]
 
 
@@ -147,9 +165,9 @@ def test_sbc_compiles_once_and_is_reproducible(small, tree, monkeypatch):
     potential = Posterior.potential
     monkeypatch.setattr(Posterior, "potential", lambda *a: traced.append(1) or potential(*a))
     options = {"controls": [[2.0]], "n_ranks": 10, "warmup": 60, "draws": 95, "rounds": 2}
-    sbc(small, jax.random.key(1), 1, **options)
+    sbc(small, key=jax.random.key(1), n_datasets=1, **options)
     once, traced[:] = len(traced), []
-    again = sbc(small, jax.random.key(0), 6, **options)
+    again = sbc(small, key=jax.random.key(0), n_datasets=6, **options)
     assert len(traced) == once > 0
     np.testing.assert_array_equal(ranks(again), ranks(tree))
 
@@ -205,7 +223,7 @@ def test_sbc_of_another_fit_is_refused(small, fitted):
         (replace(small, pmm=replace(small.pmm, dim=small.pmm.dim + 1)), "model"),
     ):
         with pytest.raises(InputError, match=f"fit with another {what}"):
-            sbc(posterior, jax.random.key(0), 2, given=fitted)
+            sbc(posterior, key=jax.random.key(0), n_datasets=2, given=fitted)
 
 
 @pytest.mark.slow
@@ -214,7 +232,7 @@ def test_ranks_given_the_data_are_uniform_if_the_draws_are_the_posterior(small, 
     given = fitted
     if method == "nuts":
         given = fit(small, NUTS(chains=4, warmup=500, draws=1000), key=1)
-    tree = sbc(small, jax.random.key(6), 120, n_ranks=30, warmup=300, draws=290, given=given)
+    tree = sbc(small, key=jax.random.key(6), n_datasets=120, n_ranks=30, warmup=300, draws=290, given=given)
     assert tree.attrs["thinned_enough"], tree.attrs
     assert "posterior_sbc" in tree.children
     assert labels(tree["posterior_sbc"].to_dataset())[3] == "E0 at -1"
@@ -225,9 +243,9 @@ def test_ranks_given_the_data_are_uniform_if_the_draws_are_the_posterior(small, 
 def test_sbc_refuses_numbers_it_cannot_use(small):
     key = jax.random.key(0)
     with pytest.raises(InputError, match="n_ranks - 1 draws"):
-        sbc(small, key, 4, n_ranks=100, draws=50)
+        sbc(small, key=key, n_datasets=4, n_ranks=100, draws=50)
     with pytest.raises(InputError, match=r"shape \(M, 1\)"):
-        sbc(small, key, 4, controls=[2.0])
+        sbc(small, key=key, n_datasets=4, controls=[2.0])
     other = Posterior(Dataset(np.eye(3)[:, :1], np.eye(3)[:, :2], None, ("g",), ("E0", "E1")), small.pmm)
     with pytest.raises(InputError, match="same rows"):
-        sbc(small, key, 4, generator=other)
+        sbc(small, key=key, n_datasets=4, generator=other)

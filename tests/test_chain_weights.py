@@ -113,7 +113,7 @@ def test_averages_of_models_count_the_mass_of_chains():
     other = bp.fit(mixed.posterior, Exact(400), key=3)
     averages = []
     for fit in (mixed, alone):
-        compared = bp.compare({"a": other, "b": fit}, 0)
+        compared = bp.compare({"a": other, "b": fit}, key=0)
         averages.append(compared.predict(AT, "equal").mean["latent"])
     np.testing.assert_allclose(*averages, rtol=1e-9)
 

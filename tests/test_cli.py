@@ -286,10 +286,29 @@ def test_predict_with_other_levels(finished, capsys, tmp_path):
 
 
 def test_a_control_named_like_a_quantile_column(levels, capsys, tmp_path):
-    options = ["fit", levels, "--controls", "q02.5", "--outputs", "E0", "--out", tmp_path / "run"]
-    code, _, err = run(capsys, *options, "--levels", "0.95")
-    assert code == 2
-    assert "column of bands.csv" in err
+    table = tmp_path / "table.csv"
+    table.write_text(levels.read_text().replace("c,", "q02.5,", 1))
+    options = [
+        "--levels",
+        "0.95",
+        "--sampler",
+        "laplace",
+        "--draws",
+        "50",
+        "--chains",
+        "2",
+        "--at",
+        "q02.5=0:3:3",
+    ]
+    folder = tmp_path / "run"
+    code, _, err = run(
+        capsys, "fit", table, "--controls", "q02.5", "--outputs", "E0", *options, "--out", folder
+    )
+    assert code == 0, err
+    columns = (folder / "bands.csv").read_text().split("\n")[0].split(",")
+    assert columns[0] == "control q02.5"
+    assert "q02.5" in columns
+    assert run(capsys, "report", folder)[0] == 0
 
 
 def test_predictions_agree_with_the_run(finished, capsys, tmp_path):

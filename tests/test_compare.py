@@ -52,7 +52,7 @@ def lines():
 
 @pytest.fixture(scope="module")
 def compared(curved):
-    return compare(curved, 0, evidence=True)
+    return compare(curved, key=0, evidence=True)
 
 
 def test_table_has_one_row_per_model(compared, curved):
@@ -81,7 +81,7 @@ def test_table_has_one_row_per_model(compared, curved):
 
 def test_one_good_model_is_predicted_alone(compared, curved):
     at = np.linspace(-3, 3, 5)[:, None]
-    alone, mixed = curved["bent"].predict(at, jax.random.key(5)), compared.predict(at, "stacking")
+    alone, mixed = curved["bent"].predict(at, key=jax.random.key(5)), compared.predict(at, "stacking")
     assert mixed.status == alone.status
     # The same draws with other noise: the latent kind has none here.
     np.testing.assert_allclose(mixed.mean["latent"], alone.mean["latent"])
@@ -89,7 +89,7 @@ def test_one_good_model_is_predicted_alone(compared, curved):
 
 
 def test_average_of_two_has_the_moments_of_the_mixture(lines):
-    found = compare(lines, 0)
+    found = compare(lines, key=0)
     at = np.array([[0.5], [4.0]])
     w = np.array([0.3, 0.7])
     mixed = found.predict(at, w * 10, key=3)
@@ -118,10 +118,10 @@ def test_status_is_the_worst_of_those_that_count(lines):
 
 
 def test_notes_say_that_loo_of_an_approximation_is_not_of_its_bands(lines):
-    exact = compare(lines, 0)
+    exact = compare(lines, key=0)
     assert not any("approximation" in note for note in exact.notes)
     weighed = replace(lines["free"].draws, stats={"log_weight": np.zeros((4, lines["free"].draws.shape[1]))})
-    notes = compare(lines | {"free": replace(lines["free"], draws=weighed)}, 0).notes
+    notes = compare(lines | {"free": replace(lines["free"], draws=weighed)}, key=0).notes
     assert [note.split(":")[0] for note in notes if "loo weighs the approximation" in note] == ["free"]
 
 
@@ -130,11 +130,11 @@ def test_refits_have_the_settings_of_the_fit(lines, monkeypatch):
 
     def note(posterior, method, key, **options):
         methods.append(method)
-        return leave_future_out(posterior, Exact(500), key, **options)
+        return leave_future_out(posterior, Exact(500), key=key, **options)
 
     monkeypatch.setattr(validation, "leave_future_out", note)
     methods_of = {
-        "free": Variational("low-rank", starts=AnnealedStarts(candidates=5)),
+        "free": Variational(guide="low-rank", starts=AnnealedStarts(candidates=5)),
         # What auto chose for all the data need not be what it would choose for fewer, nor enough of it.
         "stiff": Auto(chains=2, draws=300, longer=2),
     }
@@ -144,11 +144,11 @@ def test_refits_have_the_settings_of_the_fit(lines, monkeypatch):
         )
         for name, f in lines.items()
     }
-    compare(fits, 0, leave_future_out=True)
+    compare(fits, key=0, leave_future_out=True)
     assert methods == list(methods_of.values())
     # These have draws of no method of the package.
     with pytest.raises(InputError, match="by a method of one's own"):
-        compare(lines, 0, leave_future_out=True)
+        compare(lines, key=0, leave_future_out=True)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_refits_have_the_settings_of_the_fit(lines, monkeypatch):
         NUTS(chains=3, target_accept=0.9, max_tree_depth=7, pilot=print),
         Manifold(thin=3, trajectory=2.0, target_accept=0.7, starts=AnnealedStarts(candidates=7)),
         Auto(warmup=60, longer=1, at=((1.0,),)),
-        Variational("flow", exact=NUTS()),
+        Variational(guide="flow", exact=NUTS()),
         Laplace(max_iterations=9),
         TemperedSMC(moves=3, ess=0.5),
     ],
@@ -173,15 +173,15 @@ def test_a_method_is_made_again_from_what_its_draws_say(method):
 
 def test_older_fits_know_the_name_and_lengths_of_their_method():
     info = {"sampler": "manifold", "chains": 2, "warmup": 60, "draws": 70}
-    assert method_of(info) == Manifold(2, 60, 70)
-    assert method_of(info | {"choice": "went on"}) == Auto(2, 70, 60)
+    assert method_of(info) == Manifold(chains=2, warmup=60, draws=70)
+    assert method_of(info | {"choice": "went on"}) == Auto(chains=2, draws=70, warmup=60)
     assert method_of(info | {"sampler": "variational", "guide": "flow"}) == Variational(
-        "flow", chains=2, draws=70
+        guide="flow", chains=2, draws=70
     )
 
 
 def test_scores_that_are_not_to_be_trusted_are_said_of_the_average(lines):
-    found = compare(lines, 0, evidence=True)
+    found = compare(lines, key=0, evidence=True)
     at = np.array([[0.5]])
     assert found.predict(at, "evidence").status == found.predict(at, "stacking").status == "ok"
     free, stiff = found.models
@@ -199,10 +199,10 @@ def test_one_model_without_a_score_does_not_lose_those_of_the_others(lines, monk
     def fails_for_stiff(fit, key, **options):
         if fit is lines["stiff"]:
             raise InputError("30 draws are too few")
-        return log_evidence(fit, key, **options)
+        return log_evidence(fit, key=key, **options)
 
     monkeypatch.setattr(sys.modules["bayes_pmm.compare"], "log_evidence", fails_for_stiff)
-    found = compare(lines, 0, evidence=True)
+    found = compare(lines, key=0, evidence=True)
     table = found.to_dataframe().set_index("name")
     assert np.isfinite(table.loc["free", "log_evidence"])
     assert np.isnan(table.loc["stiff", "log_evidence"])
@@ -211,11 +211,11 @@ def test_one_model_without_a_score_does_not_lose_those_of_the_others(lines, monk
     # Mistakes are no missing scores.
     for wrong in ({"method": "nutz"}, {"share": 3}, {"check": "yes"}, {"refit": "nutz"}):
         with pytest.raises(InputError, match=r"nutz|share|check"):
-            compare(lines, 0, leave_future_out=True, **wrong)
+            compare(lines, key=0, leave_future_out=True, **wrong)
 
 
 def test_weights_are_not_chosen_where_a_leave_future_out_is_missing(lines):
-    found = compare(lines, 0, leave_future_out=True, method=Exact(100))
+    found = compare(lines, key=0, leave_future_out=True, method=Exact(100))
     free, stiff = found.models
     partly = replace(
         found, models=(free, replace(stiff, future=None)), weights={"stacking": np.array([0.5, 0.5])}
@@ -226,7 +226,7 @@ def test_weights_are_not_chosen_where_a_leave_future_out_is_missing(lines):
 
 
 def test_leave_future_out_weights(lines):
-    found = compare(lines, 0, leave_future_out=True, method=Exact(500))
+    found = compare(lines, key=0, leave_future_out=True, method=Exact(500))
     table = found.to_dataframe().set_index("name")
     assert table.loc["free", "future"] > table.loc["stiff", "future"]
     assert table.loc["free", "weight_future"] > 0.5
@@ -240,19 +240,19 @@ def test_leave_future_out_weights(lines):
 
 
 def test_names_are_made_and_never_lost(lines):
-    found = compare(list(lines.values()), 0)
+    found = compare(list(lines.values()), key=0)
     assert [m.name for m in found.models] == ["dim 1 real affine", "dim 1 real affine #2"]
 
 
 def test_bad_input(lines, curved, compared):
     for one in ({"one": lines["free"]}, lines["free"]):
         with pytest.raises(InputError, match="1 fit: a comparison needs two"):
-            compare(one, 0)
+            compare(one, key=0)
     with pytest.raises(InputError, match="free and bent have other controls"):
-        compare({"free": lines["free"], "bent": curved["bent"]}, 0)
+        compare({"free": lines["free"], "bent": curved["bent"]}, key=0)
     longer = fit(line(outlier=1.0), Exact(200), key=0)
     with pytest.raises(InputError, match="other values"):
-        compare({"a": lines["free"], "b": longer}, 0)
+        compare({"a": lines["free"], "b": longer}, key=0)
     with pytest.raises(InputError, match="no weights 'future'"):
         compared.predict(np.array([[0.0]]), "future")
     for wrong in ([1.0], [-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0]):
@@ -262,9 +262,9 @@ def test_bad_input(lines, curved, compared):
 
 def test_equal_weights_need_no_scores(compared):
     at = np.array([[0.0], [3.0]])
-    equal, same = compared.predict(at, "equal", 1), compared.predict(at, [2.0, 2.0], 1)
+    equal, same = compared.predict(at, "equal", key=1), compared.predict(at, [2.0, 2.0], key=1)
     np.testing.assert_array_equal(equal.mean["latent"], same.mean["latent"])
-    other = compared.predict(at, [0.0, 1.0], 1)
+    other = compared.predict(at, [0.0, 1.0], key=1)
     assert not np.allclose(equal.mean["latent"], other.mean["latent"])
 
 
@@ -348,10 +348,10 @@ def test_settings_are_those_that_are_not_the_default(lines):
 
 
 def test_weights_by_name(lines):
-    found = compare(lines, 0)
+    found = compare(lines, key=0)
     at = np.array([[1.0], [3.0]])
-    by_name = found.predict(at, {"stiff": 0.25, "free": 0.75}, 1)
-    listed = found.predict(at, [{"stiff": 0.25, "free": 0.75}[m.name] for m in found.models], 1)
+    by_name = found.predict(at, {"stiff": 0.25, "free": 0.75}, key=1)
+    listed = found.predict(at, [{"stiff": 0.25, "free": 0.75}[m.name] for m in found.models], key=1)
     np.testing.assert_array_equal(by_name.quantiles["latent"], listed.quantiles["latent"])
     with pytest.raises(InputError, match="there is no model 'fre'"):
         found.predict(at, {"fre": 1.0})

@@ -65,7 +65,11 @@ def test_those_used_last_are_kept(monkeypatch):
     assert compiled(shifted(2), x)[0] is not second
 
 
-@pytest.mark.parametrize("method", [bp.Manifold(2, 20, 10), bp.NUTS(2, 20, 10)], ids=["manifold", "nuts"])
+@pytest.mark.parametrize(
+    "method",
+    [bp.Manifold(chains=2, warmup=20, draws=10), bp.NUTS(chains=2, warmup=20, draws=10)],
+    ids=["manifold", "nuts"],
+)
 def test_fit_of_other_data_compiles_no_sampler(method):
     """Other values, the same shapes: the search, the sampler and the densities are there already."""
     problem = problems.get("anticrossing")

@@ -83,7 +83,7 @@ def test_a_wrong_model_learns_a_defect_and_a_right_one_does_not():
         data.output_names,
     )
     wrong = dataclasses.replace(right, data=bent, scaling=None)
-    good, bad = (learn_defect(p, Exact(), 0) for p in (right, wrong))
+    good, bad = (learn_defect(p, Exact(), key=0) for p in (right, wrong))
     assert good.scale < 0.05 < 0.2 < bad.scale
     # A straight line through a parabola leaves 0.5 d² of curvature outside, and the widened band reaches it.
     beyond = np.array([[2.5], [3.0]])
@@ -122,7 +122,7 @@ def test_a_stored_fit_keeps_its_defect(tmp_path):
 
 def test_a_refit_that_failed_is_reported():
     with pytest.warns(UserWarning, match="refit without the upper end of g is failed"):
-        learn_defect(line(), Exact(10), 0)
+        learn_defect(line(), Exact(10), key=0)
 
 
 def test_bad_input_is_refused():
@@ -131,4 +131,4 @@ def test_bad_input_is_refused():
     with pytest.raises(InputError, match="add up to 1"):
         Defect((0.1, 0.2), (0.1, 0.2))
     with pytest.raises(BayesPMMError, match="no outermost rows"):
-        learn_defect(line(n=3), Exact(), share=0.9)
+        learn_defect(line(n=3), Exact(), share=0.9, key=0)

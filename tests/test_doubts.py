@@ -81,7 +81,7 @@ def test_levels_that_bend_little_are_doubted_however_small_the_noise():
     fit = bp.fit(crossing(0.4), Given(drawn(crossing(0.4))), key=0)
     sites = fit.draws.sites | {"floor": np.full_like(fit.draws.sites["floor"], 1e-4)}
     draws = dataclasses.replace(fit.draws, sites=sites)
-    there = outputs_of(posterior)(draws, BEYOND)
+    there = outputs_of(posterior, draws, BEYOND)
     assert bend(posterior, training, np.ones(4))[0] == pytest.approx(0.18 * np.std(C**2) / np.std(y))
     assert curvature(posterior, draws, training, np.ones(4))[0] > 20
     found = strengths(posterior, draws, BEYOND, there, training, np.ones(4))["uncurved"]
@@ -107,8 +107,8 @@ def test_a_floor_that_a_polynomial_does_not_need_is_doubted():
     y = C**2 + 0.01 * np.random.default_rng(0).normal(size=C.shape)
     posterior = bp.Posterior(Dataset(C, y, None, ("c",), ("E0",)), bp.PMM(["E0"], dim=2))
     fit = bp.fit(crossing(0.4), Given(drawn(crossing(0.4))), key=0)
-    there = outputs_of(posterior)(fit.draws, BEYOND)
-    training = outputs_of(posterior)(fit.draws, C)
+    there = outputs_of(posterior, fit.draws, BEYOND)
+    training = outputs_of(posterior, fit.draws, C)
     for floor, expected in ((0.01, False), (0.1, True)):
         sites = fit.draws.sites | {"floor": np.full_like(fit.draws.sites["floor"], floor)}
         draws = dataclasses.replace(fit.draws, sites=sites)
@@ -207,7 +207,7 @@ def test_prior_sensitivity_is_the_derivative_of_reweighted_means(bent):
     sites = fit.draws.sites | {"scale": fit.draws.sites["scale"] * factor}
     sites["offdiagonal"] = sites["offdiagonal"] * factor[..., None]
     draws = dataclasses.replace(fit.draws, sites=sites)
-    outputs = outputs_of(fit.posterior)(draws, BEYOND)
+    outputs = outputs_of(fit.posterior, draws, BEYOND)
     prior, weights = fit.posterior.prior, np.array([1.0, 2.0, 0.5, 0.5])
     found = prior_sensitivity(fit.posterior, draws, outputs, weights)
     w = np.repeat(weights, 60)

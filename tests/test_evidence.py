@@ -40,7 +40,7 @@ def curved():
 
 @pytest.fixture(scope="module")
 def bridged(curved):
-    return log_evidence(curved, 1, **FEW)
+    return log_evidence(curved, key=1, **FEW)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def floor_marginal(posterior, size=600):
 
 @pytest.mark.parametrize("method", ["bridge", "importance"])
 def test_straight_line_has_its_closed_form(straight, method):
-    found = log_evidence(straight, 1, method=method, **FEW)
+    found = log_evidence(straight, key=1, method=method, **FEW)
     assert found.method == method
     assert found.se < 0.05
     assert abs(found.log_z - exact_line_evidence(straight.posterior)) < 3 * found.se
@@ -89,14 +89,14 @@ def test_straight_line_has_its_closed_form(straight, method):
 
 def test_learned_floor_agrees_with_quadrature():
     posterior = replace(line(), noise=Noise())
-    found = log_evidence(fit(posterior, WithFloor(), key=0), 1, **FEW)
+    found = log_evidence(fit(posterior, WithFloor(), key=0), key=1, **FEW)
     assert found.se < 0.1
     assert abs(found.log_z - logsumexp(floor_marginal(posterior)[1])) < 3 * found.se
 
 
 def test_two_by_two_agrees_with_quadrature(curved, bridged):
     exact = exact_evidence(curved.posterior)
-    for found in (bridged, log_evidence(curved, 1, method="importance", **FEW)):
+    for found in (bridged, log_evidence(curved, key=1, method="importance", **FEW)):
         assert found.images == 2
         assert found.se < 0.1
         assert abs(found.log_z - exact) < 3 * found.se
@@ -106,7 +106,7 @@ def test_every_image_is_counted(curved, bridged, monkeypatch):
     # The walkers stayed in one image; a proposal that knows only this one finds its share.
     assert np.all(curved.draws.sites["offdiagonal"] > 0)
     monkeypatch.setattr(evidence, "image_signs", lambda _: np.ones((1, bridged.parameters)))
-    single = log_evidence(curved, 1, **FEW)
+    single = log_evidence(curved, key=1, **FEW)
     assert abs(bridged.log_z - single.log_z - np.log(2)) < 3 * np.hypot(bridged.se, single.se)
 
 
@@ -116,7 +116,7 @@ def test_image_of_the_draws_does_not_matter(curved, bridged):
     sites = jax.jit(jax.vmap(jax.vmap(prior.random_image)))(curved.draws.sites, keys)
     draws = replace(curved.draws, sites={k: np.asarray(v) for k, v in sites.items()})
     assert 0.4 < np.mean(draws.sites["offdiagonal"] > 0) < 0.6
-    found = log_evidence(replace(curved, draws=draws), 1, **FEW)
+    found = log_evidence(replace(curved, draws=draws), key=1, **FEW)
     assert abs(found.log_z - bridged.log_z) < 3 * np.hypot(found.se, bridged.se)
 
 
@@ -187,7 +187,7 @@ def test_masses_of_modes_are_shares_of_the_evidence(straight):
     anchor[2:] += 8 * anchor.std()
     off = replace(straight, draws=replace(straight.draws, sites=straight.draws.sites | {"anchor": anchor}))
     off = in_modes(off, [(0, 1), (2, 3)])
-    found = log_evidence(off, 1, **FEW)
+    found = log_evidence(off, key=1, **FEW)
     assert [m.chains for m in found.modes] == [(0, 1), (2, 3)]
     assert found.modes[0].mass > 0.999
     assert abs(found.log_z - exact_line_evidence(posterior)) < 3 * found.se
@@ -202,7 +202,7 @@ def test_masses_of_modes_are_shares_of_the_evidence(straight):
 
 
 def test_masses_of_another_fit_are_refused(straight):
-    found = log_evidence(straight, 1, **FEW)
+    found = log_evidence(straight, key=1, **FEW)
     assert [m.mass for m in found.modes] == [1.0]
     assert evidence.with_mode_masses(straight, found).status == straight.status
     with pytest.raises(InputError, match="of this very fit"):
@@ -226,21 +226,21 @@ def test_bridge_error_knows_autocorrelation():
 
 
 def test_nested_sampling_agrees_for_the_line(straight):
-    nested = nested_log_evidence(straight.posterior, 0, NestedSampling(live=60, sweeps=1))
+    nested = nested_log_evidence(straight.posterior, key=0, settings=NestedSampling(live=60, sweeps=1))
     assert nested.se < 0.5
     assert abs(nested.log_z - exact_line_evidence(straight.posterior)) < 3 * nested.se
-    checked = log_evidence(straight, 1, **FEW).checked(nested)
+    checked = log_evidence(straight, key=1, **FEW).checked(nested)
     assert checked.status == "ok"
     assert checked.check is nested
 
 
 @pytest.mark.slow
 def test_nested_sampling_agrees_for_two_by_two(curved):
-    nested = nested_log_evidence(curved.posterior, 0)
+    nested = nested_log_evidence(curved.posterior, key=0)
     assert nested.images == 2
     assert abs(nested.log_z - exact_evidence(curved.posterior)) < 3 * nested.se
     # The walk of the fixture is a short one, which is a reason of its own.
-    assert not any("nested" in reason for reason in log_evidence(curved, 1).checked(nested).reasons)
+    assert not any("nested" in reason for reason in log_evidence(curved, key=1).checked(nested).reasons)
 
 
 def test_disagreement_is_a_reason():
@@ -258,7 +258,7 @@ def test_poor_overlap_is_a_reason(straight):
     # Draws of something else: the proposal misses most of the posterior.
     narrow = {k: v.mean((0, 1)) + 0.05 * (v - v.mean((0, 1))) for k, v in straight.draws.sites.items()}
     found = log_evidence(
-        replace(straight, draws=replace(straight.draws, sites=narrow)), 1, method="importance", **FEW
+        replace(straight, draws=replace(straight.draws, sites=narrow)), key=1, method="importance", **FEW
     )
     assert found.pareto_k > 0.7
     assert any("Pareto k" in r for r in found.reasons)
@@ -266,21 +266,21 @@ def test_poor_overlap_is_a_reason(straight):
 
 def test_bad_input(straight):
     with pytest.raises(InputError, match="method 'exact' is unknown"):
-        log_evidence(straight, 0, method="exact")
+        log_evidence(straight, key=0, method="exact")
     with pytest.raises(InputError, match="proposals = 3"):
-        log_evidence(straight, 0, proposals=3)
+        log_evidence(straight, key=0, proposals=3)
     few = replace(straight.draws, sites={k: v[:1, :12] for k, v in straight.draws.sites.items()})
     with pytest.raises(InputError, match="12 draws are too few for 2 parameters"):
-        log_evidence(replace(straight, draws=few), 0)
+        log_evidence(replace(straight, draws=few), key=0)
     approximate = replace(straight.draws, info=straight.draws.info | {"pareto_k": 0.1})
     with pytest.raises(InputError, match="cannot be bridged"):
-        log_evidence(replace(straight, draws=approximate), 0, method="bridge")
-    assert log_evidence(replace(straight, draws=approximate), 0, **FEW).method == "importance"
+        log_evidence(replace(straight, draws=approximate), key=0, method="bridge")
+    assert log_evidence(replace(straight, draws=approximate), key=0, **FEW).method == "importance"
     free = replace(crossing(), prior=Prior(gauge="none", growth=0.0, centre="all"))
     sites = jax.jit(jax.vmap(free.prior_sites))(jax.random.split(jax.random.key(0), 100))
     draws = Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {"sampler": "prior"})
     with pytest.raises(InputError, match="flat directions"):
-        log_evidence(replace(straight, posterior=free, draws=draws), 0)
+        log_evidence(replace(straight, posterior=free, draws=draws), key=0)
     for wrong in ({"live": 3}, {"live": 50, "replaced": 50}, {"remainder": 0.0}, {"sweeps": 0}):
         with pytest.raises(InputError):
             NestedSampling(**wrong)
@@ -290,4 +290,4 @@ def test_draws_outside_the_support_are_an_error(straight):
     nowhere = {k: jnp.full_like(v, jnp.nan) for k, v in straight.draws.sites.items()}
     broken = replace(straight, draws=replace(straight.draws, sites=nowhere))
     with pytest.raises(BayesPMMError, match="some draws lie at the edge"):
-        log_evidence(broken, 0)
+        log_evidence(broken, key=0)

@@ -114,7 +114,9 @@ def test_levels_that_cross_exactly():
     posterior = Posterior(
         Dataset(c, y, error, ("c",), ("E0", "E1")), PMM(["E0", "E1"], dim=3), noise=Noise(floor=False)
     )
-    draws = Manifold(2, 150, 150, starts=AnnealedStarts(8, 8, 8)).run(posterior, jax.random.key(0))
+    draws = Manifold(chains=2, warmup=150, draws=150, starts=AnnealedStarts(8, 8, 8)).run(
+        posterior, jax.random.key(0)
+    )
     outputs = outputs_of(posterior, draws, np.array([[-2.0], [0.0], [1.0]]))
     rhat, ess = rhat_and_ess(outputs)
     assert rhat.max() < 1.1

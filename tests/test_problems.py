@@ -50,7 +50,6 @@ def test_registry_lists_every_family():
         "pairing", "crossings", "anticrossing", "two_couplings", "trotter", "h2plus", "hubbard", "transmon",
         "fluxonium", "deuteron", "rabi", "xxz", "bose_hubbard", "nilsson", "double_well",
     }  # fmt: skip
-    assert len(problems.summary_table().splitlines()) == len(ALL) + 1
 
 
 @pytest.mark.parametrize("name", ALL)

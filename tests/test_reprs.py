@@ -27,6 +27,25 @@ def test_they_are_short(fit):
         assert "E1" in text or thing is judged
 
 
+def test_results_and_problems_are_a_few_lines_without_arrays():
+    fit = canned(draws=60, error=0.1)
+    compared = bp.compare({"a": fit, "b": fit}, key=0)
+    task = bp.problems.task("ising/0/1e-2")
+    results = {
+        fit.draws: "Draws by canned: 2 chains x 60, sites",
+        bp.loo(fit): "elpd",
+        bp.Evidence(-1.0, 0.1, "bridge", None, 300.0, 2, 9): "log evidence -1.00 ± 0.10 (bridge)",
+        compared.models[0]: "Compared('a', ok, elpd",
+        task: "Task ising/0/1e-2/10: 10 training points, 2 outputs, 12 points outside",
+        task.problem: "Problem(name='ising'",
+    }
+    for result, words in results.items():
+        text = repr(result)
+        assert words in text
+        assert len(text) < 2000
+        assert "array" not in text
+
+
 def test_data_say_what_is_missing_and_known():
     data = bp.Dataset.from_columns(
         {"g": [0.0, 1.0, 2.0]}, {"E0": [1.0, np.nan, 4.0], "E1": [2.0, 3.0, 5.0]}, {"E1": 0.1}

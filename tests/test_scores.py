@@ -11,10 +11,10 @@ from bayes_pmm.scores import LEVELS, coverage, crps, ece, interval_score, judge,
 def test_coverage_counts_values_inside_the_central_interval():
     draws = np.repeat(np.linspace(0, 1, 1001)[:, None], 5, axis=1)
     truth = np.array([0.049, 0.051, 0.5, 0.949, 0.951])
-    assert coverage(draws, truth, 0.9) == pytest.approx(3 / 5)
-    assert coverage(draws, truth, 0.95) == 1.0
+    assert coverage(draws, truth, level=0.9) == pytest.approx(3 / 5)
+    assert coverage(draws, truth, level=0.95) == 1.0
     truth[2] = np.nan
-    assert coverage(draws, truth, 0.9) == pytest.approx(2 / 4)
+    assert coverage(draws, truth, level=0.9) == pytest.approx(2 / 4)
 
 
 def test_coverage_along_axes_and_of_nothing():
@@ -54,7 +54,7 @@ def test_crps_does_not_cancel_far_from_zero():
 def test_interval_score_closed_form():
     draws = np.repeat(np.linspace(0, 1, 1001)[:, None], 3, axis=1)
     expected = [0.8 + 10 * 0.6, 0.8, 0.8 + 10 * 0.1]
-    np.testing.assert_allclose(interval_score(draws, np.array([-0.5, 0.3, 1.0]), 0.8), expected)
+    np.testing.assert_allclose(interval_score(draws, np.array([-0.5, 0.3, 1.0]), level=0.8), expected)
 
 
 def test_scores_refuse_wrong_shapes_and_levels():
@@ -63,7 +63,7 @@ def test_scores_refuse_wrong_shapes_and_levels():
     with pytest.raises(InputError, match="at least 2"):
         crps(np.zeros((1, 2)), np.zeros(2))
     with pytest.raises(InputError, match="not a probability"):
-        coverage(np.zeros((4, 2)), np.zeros(2), 90)
+        coverage(np.zeros((4, 2)), np.zeros(2), level=90)
 
 
 def _normal_draws(S, size, seed=6):
@@ -76,8 +76,8 @@ def test_weights_are_repetitions():
     repeated = np.repeat(x, w, axis=0)
     np.testing.assert_allclose(crps(x, y, fair=False, weights=w), crps(repeated, y, fair=False), rtol=1e-12)
     np.testing.assert_allclose(pit(x, y, weights=w), pit(repeated, y), rtol=1e-12)
-    np.testing.assert_allclose(pit(x, y, 0.3, w), pit(repeated, y, 0.3), rtol=1e-12)
-    np.testing.assert_allclose(log_score(x, y, 0.3, w), log_score(repeated, y, 0.3), rtol=1e-12)
+    np.testing.assert_allclose(pit(x, y, sd=0.3, weights=w), pit(repeated, y, sd=0.3), rtol=1e-12)
+    np.testing.assert_allclose(log_score(x, y, sd=0.3, weights=w), log_score(repeated, y, sd=0.3), rtol=1e-12)
     # Quantiles of repeated draws, without interpolation.
     low, high = np.quantile(repeated, [0.05, 0.95], axis=0, method="inverted_cdf")
     expected = high - low + 20 * (np.maximum(low - y, 0) + np.maximum(y - high, 0))
@@ -96,8 +96,8 @@ def test_log_score_and_pit_of_a_mixture_are_closed_forms(y):
     # Means N(0, 1) and known sd 0.5 are a normal of variance 1.25; nodes of a quadrature stand for draws.
     means, w = np.polynomial.hermite_e.hermegauss(100)
     law = stats.norm(0, np.sqrt(1.25))
-    np.testing.assert_allclose(log_score(means, y, 0.5, w), law.logpdf(y), atol=1e-6)
-    np.testing.assert_allclose(pit(means, y, 0.5, w), law.cdf(y), atol=1e-9)
+    np.testing.assert_allclose(log_score(means, y, sd=0.5, weights=w), law.logpdf(y), atol=1e-6)
+    np.testing.assert_allclose(pit(means, y, sd=0.5, weights=w), law.cdf(y), atol=1e-9)
 
 
 def test_kernel_log_score_is_right_in_the_bulk_and_follows_units():
@@ -110,12 +110,12 @@ def test_kernel_log_score_is_right_in_the_bulk_and_follows_units():
 
 def test_log_score_far_away_is_finite_and_needs_a_width():
     x = _normal_draws(100, 1)
-    assert log_score(x, np.array([1e3]), 0.1)[0] < -1e6
+    assert log_score(x, np.array([1e3]), sd=0.1)[0] < -1e6
     assert np.isfinite(log_score(x, np.array([1e3])))
     with pytest.raises(InputError, match="no density"):
         log_score(np.ones((4, 1)), np.ones(1))
     with pytest.raises(InputError, match="no density"):
-        log_score(x, np.ones(1), 0.0)
+        log_score(x, np.ones(1), sd=0.0)
 
 
 def test_pit_is_uniform_for_a_right_band_and_counts_ties_half():

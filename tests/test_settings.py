@@ -41,9 +41,12 @@ def test_functions_take_numpy_seeds():
     posterior, method = line(), Exact(50)
     fits = [bp.fit(posterior, method, key=key) for key in (2, np.int64(2))]
     np.testing.assert_array_equal(fits[0].draws.sites["anchor"], fits[1].draws.sites["anchor"])
-    found = [bp.k_fold(posterior, method, key, folds) for key, folds in ((2, 3), (np.int64(2), np.int64(3)))]
+    found = [
+        bp.k_fold(posterior, method, key=key, folds=folds)
+        for key, folds in ((2, 3), (np.int64(2), np.int64(3)))
+    ]
     np.testing.assert_array_equal(found[0].log_density, found[1].log_density)
-    future = [bp.leave_future_out(posterior, method, key, steps=1) for key in (2, np.int64(2))]
+    future = [bp.leave_future_out(posterior, method, key=key, steps=1) for key in (2, np.int64(2))]
     np.testing.assert_array_equal(future[0].log_density, future[1].log_density)
     with pytest.raises(bp.InputError, match="neither a whole number"):
         bp.fit(posterior, method, key=0.5)

@@ -51,7 +51,7 @@ def fitted(straight):
 
 @pytest.fixture(scope="module")
 def future(straight):
-    return leave_future_out(straight, Exact(), 1, steps=2, share=0.4)
+    return leave_future_out(straight, Exact(), key=1, steps=2, share=0.4)
 
 
 def test_left_out_data_have_their_closed_form(straight, future):
@@ -74,13 +74,13 @@ def test_left_out_data_have_their_closed_form(straight, future):
 
 
 def test_a_fit_stands_for_its_posterior_where_it_is_drawn_again(straight, fitted, future):
-    again = leave_future_out(fitted, Exact(), 1, steps=2, share=0.4)
+    again = leave_future_out(fitted, Exact(), key=1, steps=2, share=0.4)
     np.testing.assert_array_equal(again.log_density, future.log_density)
-    folds = k_fold(fitted, Exact(200), 1, folds=2)
-    np.testing.assert_array_equal(folds.z, k_fold(straight, Exact(200), 1, folds=2).z)
-    defects = [bp.learn_defect(x, Exact(200), 1).probabilities for x in (fitted, straight)]
+    folds = k_fold(fitted, Exact(200), key=1, folds=2)
+    np.testing.assert_array_equal(folds.z, k_fold(straight, Exact(200), key=1, folds=2).z)
+    defects = [bp.learn_defect(x, Exact(200), key=1).probabilities for x in (fitted, straight)]
     np.testing.assert_array_equal(*defects)
-    np.testing.assert_array_equal(*(prior_predictive(x, 0, draws=3)["model"] for x in (fitted, straight)))
+    np.testing.assert_array_equal(*(prior_predictive(x, key=0, draws=3)["model"] for x in (fitted, straight)))
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_a_fit_stands_for_its_posterior_where_it_is_drawn_again(straight, fitted
         predictive_check,
         loo,
         lambda x: bp.with_defect(x, Defect((0.1,), (1.0,))),
-        lambda x: bp.compare([x, x], 0),
-        lambda x: bp.compare({"a": x, "b": x}, 0),
-        lambda x: bp.log_evidence(x, 0),
+        lambda x: bp.compare([x, x], key=0),
+        lambda x: bp.compare({"a": x, "b": x}, key=0),
+        lambda x: bp.log_evidence(x, key=0),
         lambda x: plot_bands(x, None),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_posterior_without_draws_says_what_is_missing(straight, judge):
 @pytest.mark.parametrize("refit", [leave_future_out, k_fold, bp.learn_defect])
 def test_data_alone_are_no_posterior(straight, refit):
     with pytest.raises(InputError, match="neither a posterior nor a fit"):
-        refit(straight.data)
+        refit(straight.data, key=0)
 
 
 def test_rows_distances_and_totals(straight, future):
@@ -139,13 +139,13 @@ def test_units_are_fitted_to_the_kept_rows(straight):
 
 
 def test_k_fold_is_exact_and_leaves_every_row_out_once(straight):
-    found = k_fold(straight, Exact(), 2, folds=3)
+    found = k_fold(straight, Exact(), key=2, folds=3)
     assert sorted(found.row.tolist()) == list(range(9))
     assert [len(r.rows) for r in found.refits] == [3, 3, 3]
     for m in range(9):
         law = exact_density(straight, found.refits[found.refit[m]].rows, found.row[m])
         assert found.log_density[m] == pytest.approx(law.logpdf(found.value[m])[0], abs=0.1)
-    given = k_fold(straight, Exact(20), 2, folds=[0, 0, 0, 0, 1, 1, 1, 1, 1])
+    given = k_fold(straight, Exact(20), key=2, folds=[0, 0, 0, 0, 1, 1, 1, 1, 1])
     assert [r.rows for r in given.refits] == [(0, 1, 2, 3), (4, 5, 6, 7, 8)]
     assert np.isnan(given.distance).all()
 
@@ -173,7 +173,7 @@ class FromPrior:
 
 def test_several_controls_outputs_and_missing_cells():
     posterior = grid_posterior()
-    found = leave_future_out(posterior, FromPrior(), 0, share=0.25)
+    found = leave_future_out(posterior, FromPrior(), key=0, share=0.25)
     # Rows that tie stay together; without one end of t it is constant, and that is said.
     assert [r.name for r in found.refits] == ["upper end of x, 2 of 8 rows", "lower end of x, 2 of 8 rows"]
     assert [text.split(":")[0] for text in found.skipped] == [
@@ -185,9 +185,9 @@ def test_several_controls_outputs_and_missing_cells():
     pairs = list(zip(found.row[upper].tolist(), found.output[upper].tolist(), strict=True))
     assert pairs == [(6, 0), (6, 1), (7, 1)]
     assert np.isfinite(found.log_density).all()
-    only = leave_future_out(posterior, FromPrior(), 0, direction=[1.0, 1.0], share=0.1)
+    only = leave_future_out(posterior, FromPrior(), key=0, direction=[1.0, 1.0], share=0.1)
     assert [r.rows for r in only.refits] == [(7,)]
-    lower = leave_future_out(posterior, FromPrior(), 0, control="x", end="lower", share=0.25)
+    lower = leave_future_out(posterior, FromPrior(), key=0, control="x", end="lower", share=0.25)
     assert [r.rows for r in lower.refits] == [(0, 1)]
     ends = dict(outer_rows(posterior.data, 0.25))
     assert {name: np.flatnonzero(rows).tolist() for name, rows in ends.items()} == {
@@ -197,11 +197,11 @@ def test_several_controls_outputs_and_missing_cells():
         "lower end of t": [0, 2, 4, 6],
     }
     with pytest.raises(InputError, match="nothing could be left out"):
-        leave_future_out(posterior, FromPrior(), 0, control="t")
+        leave_future_out(posterior, FromPrior(), key=0, control="t")
 
 
 def test_a_refit_without_draws_is_visible(straight):
-    found = leave_future_out(straight, FromPrior(fails=True), 0, control="g", end="upper")
+    found = leave_future_out(straight, FromPrior(fails=True), key=0, control="g", end="upper")
     assert found.status == "failed"
     assert np.isnan(found.log_density).all()
     assert np.isnan(found.elpd)
@@ -214,7 +214,7 @@ def test_refits_with_fewer_rows_than_outputs():
     c = np.linspace(0.0, 1.0, 6)[:, None]
     data = bp.Dataset(c, np.arange(5) + 0.1 * c, np.full((6, 5), 0.1), ("x",), names)
     posterior = bp.Posterior(data, bp.PMM(names, dim=5), noise=bp.Noise(floor=False))
-    future = leave_future_out(posterior, FromPrior(), 0, share=0.3)
+    future = leave_future_out(posterior, FromPrior(), key=0, share=0.3)
     assert [r.rows for r in future.refits] == [(4, 5), (0, 1)]
     assert future.skipped == ()
 
@@ -251,13 +251,13 @@ def test_settings_that_cannot_be_used(straight):
             leave_future_out(straight, **({"method": Exact(20), "key": 0} | wrong))
     for folds in (1, 10, [0] * 9, [0, 1]):
         with pytest.raises(InputError, match="folds"):
-            k_fold(straight, Exact(20), 0, folds)
+            k_fold(straight, Exact(20), key=0, folds=folds)
 
 
 def test_left_out_data_have_the_levels_that_were_asked_for(straight):
     for judge in (leave_future_out, k_fold):
-        usual = judge(straight, Exact(200), 0)
-        other = judge(straight, Exact(200), 0, levels=0.68)
+        usual = judge(straight, Exact(200), key=0)
+        other = judge(straight, Exact(200), key=0, levels=0.68)
         assert other.probabilities == (0.16, 0.5, 0.84)
         np.testing.assert_array_equal(other.quantiles[1], usual.quantiles[2])
         assert "q16" in other.to_dataframe().columns
@@ -274,7 +274,7 @@ def test_left_out_data_have_the_levels_that_were_asked_for(straight):
 def test_a_correction_counts_every_datum_once(straight):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few values, and refits that are not judged here
-        once, twice = (leave_future_out(straight, Exact(200), 0, steps=s, share=0.4) for s in (1, 2))
+        once, twice = (leave_future_out(straight, Exact(200), key=0, steps=s, share=0.4) for s in (1, 2))
         found = [bp.conformal(left.value, left, 0.5) for left in (once, twice)]
     assert len(twice.value) > len(once.value) == found[0].count == found[1].count
     # That of the refit without all outer rows, from which it is furthest.
@@ -308,7 +308,7 @@ def test_refits_keep_what_the_user_chose(straight):
 
 
 def test_a_correction_from_refits_that_are_not_ok_says_so(straight):
-    folds = k_fold(straight, Exact(200), 0, levels=0.5)
+    folds = k_fold(straight, Exact(200), key=0, levels=0.5)
     well = tuple(replace(r, status="ok", reasons=()) for r in folds.refits)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -349,11 +349,11 @@ def test_a_statistic_gives_one_number_for_each_row_of_values(fitted):
 
 
 def test_a_sampler_that_is_unknown_is_no_failed_refit(fitted):
-    for judge in (lambda: loo(fitted, refit="nutz"), lambda: bp.learn_defect(fitted, "nutz")):
+    for judge in (lambda: loo(fitted, refit="nutz"), lambda: bp.learn_defect(fitted, "nutz", key=0)):
         with pytest.raises(InputError, match="sampler 'nutz' is unknown"):
             judge()
     with pytest.raises(InputError, match="share = 2"):
-        bp.learn_defect(fitted, share=2)
+        bp.learn_defect(fitted, share=2, key=0)
     with pytest.raises(InputError, match="float is no defect"):
         bp.with_defect(fitted, 0.3)
 
@@ -531,8 +531,8 @@ def test_posterior_check_sees_a_bend_that_a_line_cannot_follow(straight):
 
 def test_checks_of_replications_are_uniform_for_data_of_the_prior(straight):
     # Under its prior the model's own data are anywhere among the replications.
-    data = prior_predictive(straight, 5, draws=60)["predictive"]
-    again = prior_predictive(straight, 6, draws=2000)["predictive"]
+    data = prior_predictive(straight, key=5, draws=60)["predictive"]
+    again = prior_predictive(straight, key=6, draws=2000)["predictive"]
     below = np.mean(again.max(axis=1)[:, None] < data.max(axis=1)[None], axis=0)
     assert stats.kstest(below.ravel(), "uniform").pvalue > 0.01
     check = predictive_check(
@@ -547,16 +547,16 @@ def test_checks_of_replications_are_uniform_for_data_of_the_prior(straight):
 
 
 def test_prior_predictive_adds_noise_of_known_size(straight):
-    found = prior_predictive(straight, 0, draws=4000)
+    found = prior_predictive(straight, key=0, draws=4000)
     assert found["model"].shape == (4000, 9, 1)
     np.testing.assert_array_equal(found["latent"], found["model"])
     r = (found["predictive"] - found["model"]) / 0.3
     assert abs(r.std() - 1) < 4 / np.sqrt(2 * r.size)
-    assert prior_predictive(straight, 0, [[7.0]], 10)["latent"].shape == (10, 1, 1)
+    assert prior_predictive(straight, key=0, controls=[[7.0]], draws=10)["latent"].shape == (10, 1, 1)
     with pytest.raises(InputError, match=r"draws = 2\.5 is not a whole number"):
-        prior_predictive(straight, 0, draws=2.5)
+        prior_predictive(straight, key=0, draws=2.5)
     with pytest.raises(InputError, match="draws = 1"):
-        prior_predictive(straight, 0, draws=1)
+        prior_predictive(straight, key=0, draws=1)
 
 
 @pytest.mark.arviz

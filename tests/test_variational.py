@@ -83,9 +83,9 @@ def small():
 
 
 METHODS = {
-    "full": Variational("full", steps=1200),
-    "low-rank": Variational("low-rank", steps=1200),
-    "flow": Variational("flow", steps=1200),
+    "full": Variational(guide="full", steps=1200),
+    "low-rank": Variational(guide="low-rank", steps=1200),
+    "flow": Variational(guide="flow", steps=1200),
     "laplace": Laplace(),
 }
 

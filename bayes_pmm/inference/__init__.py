@@ -49,34 +49,29 @@ def method_by_name(
     guide: str | None = None,
     exact: Method | None = None,
 ) -> Method:
-    """Method from its name; without ``warmup`` and ``guide`` the method's own default.
+    """Method from its name; what is None has the method's own default.
 
     Raises
     ------
     InputError
-        If there is no such method, or ``guide`` or ``exact`` is given to one that has no use for it.
+        If there is no such method, or it has no such setting.
     """
-    if guide is not None and name != "variational":
-        raise InputError(f"guide '{guide}' is for the sampler variational, and {name} has none; leave it out")
-    if exact is not None and name not in ("variational", "laplace"):
-        raise InputError(
-            f"exact: only the approximations variational and laplace are compared with exact draws, not {name};"
-            " leave it out"
-        )
-    if name == "auto":
-        return Auto(chains=chains, warmup=warmup, draws=draws)
-    warm = {} if warmup is None else {"warmup": warmup}
-    if name == "nuts":
-        return NUTS(chains=chains, draws=draws, **warm)
-    if name == "manifold":
-        return Manifold(chains=chains, draws=draws, **warm)
-    if name == "variational":
-        return Variational(guide or Variational.guide, chains=chains, draws=draws, exact=exact)
-    if name == "laplace":
-        return Laplace(chains=chains, draws=draws, exact=exact)
-    if name == "smc":
-        return TemperedSMC(chains=chains, draws=draws)
-    raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")
+    kind = METHODS.get(name)
+    if kind is None:
+        raise InputError(f"sampler '{name}' is unknown; use one of {', '.join(SAMPLERS)}")
+    lengths = {"chains": chains, "warmup": warmup, "draws": draws}
+    given = {k: v for k, v in (lengths | {"guide": guide, "exact": exact}).items() if v is not None}
+    for setting in given:
+        if setting not in _settings(kind):
+            having = ", ".join(other for other, kind in METHODS.items() if setting in _settings(kind))
+            raise InputError(
+                f"{setting}: the sampler {name} has no such setting, only {having}; leave it out"
+            )
+    return kind(**given)
+
+
+def _settings(kind: type) -> set[str]:
+    return {f.name for f in fields(kind)}
 
 
 def as_method(method: Any) -> Method:

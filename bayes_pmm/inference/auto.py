@@ -61,7 +61,7 @@ MEMORY = 64
 """Draws of the first run that a longer one takes its first metric from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Auto:
     """NUTS at noises of :data:`LARGE_NOISE` and above, the manifold sampler below; ``info["choice"]`` says why.
 
@@ -156,7 +156,7 @@ class Auto:
         """Name of the attempt's folder, method and reason of each attempt, given what those before it came to."""
         total = self.chains * self.draws
         warm = lambda default: default if self.warmup is None else self.warmup  # noqa: E731
-        nuts = NUTS(self.chains, warm(1000), self.draws, starts=found)
+        nuts = NUTS(chains=self.chains, warmup=warm(1000), draws=self.draws, starts=found)
         if unfit := _unfit_for_manifold(posterior):
             # What the manifold sampler is not made for it does not get as a fallback either.
             yield "nuts", nuts, unfit
@@ -172,7 +172,9 @@ class Auto:
                 yield "nuts_longer", *self._longer(first, found, attempts[-1])
                 if attempts[-1].reached(total):
                     return
-        manifold = Manifold(self.chains, warm(500), self.draws, starts=found, pilot=_pilot)
+        manifold = Manifold(
+            chains=self.chains, warmup=warm(500), draws=self.draws, starts=found, pilot=_pilot
+        )
         reason = f"noise about {noise:.1g} of the spread, {posterior.data.n_observed} data"
         yield "manifold", manifold, attempts[-1].trouble if large else reason
         if attempts[-1].reached(total):

@@ -180,15 +180,10 @@ def against_exact(
         ``ess``, the largest and the smallest of the exact outputs.
     """
     reference = exact.run(posterior, key, progress=progress, checkpoint=checkpoint)
-    evaluate = outputs_of(posterior)
-
-    def moments(d: Draws):
-        outputs = evaluate(d, posterior.data.controls)
-        return outputs.mean((0, 1)), outputs.std((0, 1), ddof=1)
-
-    (mean, sd), (true_mean, true_sd) = moments(draws), moments(reference)
+    found, true = (outputs_of(posterior, d, posterior.data.controls) for d in (draws, reference))
+    (mean, sd), (true_mean, true_sd) = ((o.mean((0, 1)), o.std((0, 1), ddof=1)) for o in (found, true))
     ratio = sd / true_sd
-    rhat, ess = rhat_and_ess(evaluate(reference, posterior.data.controls))
+    rhat, ess = rhat_and_ess(true)
     return {
         "sampler": reference.info["sampler"],
         "shift": float(np.max(np.abs(mean - true_mean) / true_sd)),

@@ -20,7 +20,7 @@ from bayes_pmm.settings import stream
 __all__ = ["Laplace"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Laplace:
     """Normal approximation with the exact Hessian at the mode.
 

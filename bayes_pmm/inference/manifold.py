@@ -36,7 +36,7 @@ SMALL = 0.25
 """Share of the draws that end with small steps; see :func:`~bayes_pmm.inference.constrained.sweep`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifold:
     """Constrained HMC on the manifold {f(θ) + σ(θ) η = y}, whose cost does not grow as the noise falls.
 

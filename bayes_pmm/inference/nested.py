@@ -50,7 +50,7 @@ class NestedRun:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NestedSampling:
     """Nested sampling with slice-within-Gibbs moves.
 

@@ -30,7 +30,7 @@ PILOT = 100
 own coordinates, so their number of steps tells how stiff the posterior is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NUTS:
     """No-U-turn sampler with a dense mass matrix.
 

@@ -42,6 +42,11 @@ class Draws:
     stats: dict[str, np.ndarray]
     info: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self):
+        chains, length = self.shape
+        name = self.info.get("sampler", "a method of one's own")
+        return f"Draws by {name}: {chains} chains x {length}, sites {', '.join(self.sites)}"
+
     @property
     def shape(self) -> tuple[int, int]:
         """Number of chains, and of draws of each."""
@@ -58,14 +63,10 @@ class Draws:
         return {k: np.asarray(v)[some].reshape(-1, *np.shape(v)[2:]) for k, v in self.sites.items()}
 
 
-def outputs_of(posterior: Posterior) -> Callable[[Draws, np.ndarray], np.ndarray]:
-    """Function from draws and controls (N, p) to the PMM's outputs (chain, draw, N, Q)."""
-
-    def outputs(draws: Draws, c: np.ndarray) -> np.ndarray:
-        values = np.asarray(posterior.outputs_of_draws(draws.flat(), jnp.asarray(c)))
-        return values.reshape(*draws.shape, *values.shape[1:])
-
-    return outputs
+def outputs_of(posterior: Posterior, draws: Draws, c: np.ndarray) -> np.ndarray:
+    """Outputs of the PMM (chain, draw, N, Q) at controls c (N, p)."""
+    values = np.asarray(posterior.outputs_of_draws(draws.flat(), jnp.asarray(c)))
+    return values.reshape(*draws.shape, *values.shape[1:])
 
 
 def at_least(settings: Any, **least: int) -> None:

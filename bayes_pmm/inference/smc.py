@@ -23,7 +23,7 @@ SIZES = (0.03, 1.5)
 """Range of the members' step sizes, log-uniform, in units of the adapted one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TemperedSMC:
     """Adaptive tempered sequential Monte Carlo with HMC moves, in independent runs.
 

@@ -34,7 +34,7 @@ GUIDES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variational:
     r"""Stochastic variational inference around the best annealed start.
 

@@ -7,7 +7,7 @@ array([[0.5, 1.5, 2.5]])
 """
 
 from bayes_pmm.problems.base import Problem
-from bayes_pmm.problems.registry import get, names, summary_table
+from bayes_pmm.problems.registry import get, names
 from bayes_pmm.problems.zoo import NOISES, POINTS, Task, families, parameters, task, tasks
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "get",
     "names",
     "parameters",
-    "summary_table",
     "task",
     "tasks",
 ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -66,20 +66,20 @@ class Problem:
     summary: str
     control_names: tuple[str, ...]
     outputs: Mapping[str, str]
-    solve: Callable[[np.ndarray], np.ndarray]
-    train: np.ndarray
-    outside: np.ndarray
+    solve: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    train: np.ndarray = field(repr=False)
+    outside: np.ndarray = field(repr=False)
     exact_dim: int | None = None
-    matrices: tuple[np.ndarray, ...] | None = None
-    observed: Callable[[np.ndarray], np.ndarray] | None = None
+    matrices: tuple[np.ndarray, ...] | None = field(default=None, repr=False)
+    observed: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     measured_sd: float | None = None
     basis: str = "affine"
 
     def __post_init__(self) -> None:
-        for field in ("train", "outside"):
-            values = self._checked(getattr(self, field)).copy()
+        for name in ("train", "outside"):
+            values = self._checked(getattr(self, name)).copy()
             values.setflags(write=False)
-            object.__setattr__(self, field, values)
+            object.__setattr__(self, name, values)
 
     def exact(self, controls: np.ndarray) -> np.ndarray:
         """Return the exact outputs.

@@ -28,7 +28,7 @@ from bayes_pmm.problems.trotter import trotter
 from bayes_pmm.problems.two_couplings import two_couplings
 from bayes_pmm.problems.xxz import xxz
 
-__all__ = ["get", "names", "summary_table"]
+__all__ = ["get", "names"]
 
 _FACTORIES: dict[str, Callable[..., Problem]] = {
     factory.__name__: factory
@@ -88,19 +88,3 @@ def get(name: str, **parameters) -> Problem:
     if unknown:
         raise InputError(f"problem {name} has no parameter {unknown[0]!r}; it has {', '.join(allowed)}")
     return factory(**parameters)
-
-
-def summary_table() -> str:
-    """Return a table in plain text: name, controls, output expressions, summary of each problem."""
-    rows = [("name", "controls", "outputs", "summary")]
-    for name in _FACTORIES:
-        problem = get(name)
-        expressions = list(problem.outputs.values())
-        if len(expressions) > 4:
-            expressions = [*expressions[:2], "...", expressions[-1]]
-        rows.append((name, ", ".join(problem.control_names), ", ".join(expressions), problem.summary))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
-        for row in rows
-    )

@@ -40,22 +40,15 @@ class Task:
         Standard deviation of the noise in units of `spread`.
     problem
         The Hamiltonian's problem, with the task's controls in `train` and `outside`.
-    basis
-        The basis that fits the problem, as `bayes_pmm.basis.parse_basis` takes it.
     data
         The training data, N rows and Q outputs, without errors.
-    controls
-        Controls outside, shape (K, p).
     truth
-        Exact outputs there, shape (K, Q).
+        Exact outputs at `controls`, shape (K, Q).
     distance
         How far each of them lies outside, shape (K,): by which multiple of the training region's width, in the
         control in which that is most.
     spread
         The unit of scores, shape (Q,): `Problem.spread`.
-    exact_dim
-        Dimension of a PMM that represents the problem exactly; such tasks are reported apart. None: no small
-        one.
     """
 
     name: str
@@ -63,13 +56,31 @@ class Task:
     hamiltonian: int
     noise: float
     problem: Problem
-    basis: str
     data: Dataset
-    controls: np.ndarray
     truth: np.ndarray
     distance: np.ndarray
     spread: np.ndarray
-    exact_dim: int | None
+
+    def __repr__(self):
+        rows, outputs = self.truth.shape
+        return (
+            f"Task {self.name}: {self.data.n_rows} training points, {outputs} outputs, {rows} points outside"
+        )
+
+    @property
+    def controls(self) -> np.ndarray:
+        """Controls outside, shape (K, p)."""
+        return self.problem.outside
+
+    @property
+    def basis(self) -> str:
+        """The basis that fits the problem, as `bayes_pmm.basis.parse_basis` takes it."""
+        return self.problem.basis
+
+    @property
+    def exact_dim(self) -> int | None:
+        """Dimension of a PMM that represents the problem exactly; such tasks are reported apart. None: no small one."""
+        return self.problem.exact_dim
 
 
 def families() -> tuple[str, ...]:
@@ -156,13 +167,10 @@ def task(name: str) -> Task:
         hamiltonian=index,
         noise=float(noise),
         problem=problem,
-        basis=problem.basis,
         data=problem.dataset(float(noise), seed=crc32(name.encode())),
-        controls=problem.outside,
         truth=problem.exact(problem.outside),
         distance=_distance(problem.train, problem.outside),
         spread=problem.spread(),
-        exact_dim=problem.exact_dim,
     )
 
 

@@ -49,7 +49,6 @@ def task(name: str):
         family=whole.family + MARK,
         problem=problem,
         data=problem.dataset(whole.noise, seed=crc32(name.encode())),
-        controls=between,
         truth=problem.exact(between),
         distance=np.min(np.abs(between - train.T), axis=1) / width,
     )
@@ -61,7 +60,11 @@ def table(path: Path) -> None:
     for row in lines.read(path).values():
         if row["status"] == "done":
             pit = np.array(row["pit"])
-            about = (np.mean((pit > 0.05) & (pit < 0.95)), np.log(np.mean(row["crps"]) + 1e-4), row["exact_dim"])
+            about = (
+                np.mean((pit > 0.05) & (pit < 0.95)),
+                np.log(np.mean(row["crps"]) + 1e-4),
+                row["exact_dim"],
+            )
             found.setdefault(row["method"], {}).setdefault(row["family"].removesuffix(MARK), []).append(about)
     methods = list(found)
     print("| family | " + " | ".join(f"{m}: coverage | CRPS" for m in methods) + " |")
@@ -72,7 +75,9 @@ def table(path: Path) -> None:
         for m in methods:
             rows = [r for f in families for r in found[m].get(f, [])]
             cells.append(
-                f"{np.mean([r[0] for r in rows]):.2f} | {np.exp(np.mean([r[1] for r in rows])):.4f}" if rows else "|"
+                f"{np.mean([r[0] for r in rows]):.2f} | {np.exp(np.mean([r[1] for r in rows])):.4f}"
+                if rows
+                else "|"
             )
         print(f"| {name} | " + " | ".join(cells) + " |")
 
@@ -80,7 +85,10 @@ def table(path: Path) -> None:
     for f in families:
         line(f, [f])
     exact = [f for f in families if found[methods[0]][f][0][2] is not None]
-    line(f"**all {len(families) - len(exact)} no small matrix represents**", [f for f in families if f not in exact])
+    line(
+        f"**all {len(families) - len(exact)} no small matrix represents**",
+        [f for f in families if f not in exact],
+    )
     line(f"**all {len(families)}**", families)
 
 

@@ -49,7 +49,7 @@ def draw(name: str, path: Path) -> None:
         scale_median=median, scale_spread=spread, secondary_median=median, secondary_spread=spread
     )
     pmm = bp.PMM(tuple(task.problem.outputs.values()), basis=parse_basis(task.basis))
-    method = bp.Manifold(2, 120, 150, starts=bp.AnnealedStarts(candidates=24))
+    method = bp.Manifold(chains=2, warmup=120, draws=150, starts=bp.AnnealedStarts(candidates=24))
     posterior = bp.Posterior(task.data, pmm, prior)
     fit = bp.fit(posterior, method, key=1, controls=task.controls)
     draws = fit.sample(task.controls) / task.spread

@@ -135,11 +135,8 @@ def task(name: str) -> Task:
         hamiltonian=int(hamiltonian),
         noise=float(noise),
         problem=problem,
-        basis="affine",
         data=problem.dataset(noise=float(noise), seed=zlib.crc32(name.encode())),
-        controls=problem.outside,
         truth=problem.exact(problem.outside),
         distance=(problem.outside[:, 0] - high) / (high - low),
         spread=problem.spread(),
-        exact_dim=None,
     )

@@ -66,7 +66,7 @@ def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = No
     method = SAMPLERS[options.sampler](**options.lengths)
     fit = bp.fit(posterior, method, key=int(rng.integers(2**31)), controls=task.controls)
     if options.defect:
-        fit = bp.with_defect(fit, bp.learn_defect(posterior, method, int(rng.integers(2**31))))
+        fit = bp.with_defect(fit, bp.learn_defect(posterior, method, key=int(rng.integers(2**31))))
     bands = fit.predict(task.controls)
     draws = fit.sample(task.controls)
     if keep is not None:
@@ -88,7 +88,7 @@ def pmm(task, rng: np.random.Generator, options: Options, keep: Path | None = No
     if fit.defect is not None:
         about["defect"] = fit.defect.scale
     if options.future:
-        left_out = bp.leave_future_out(posterior, method, int(rng.integers(2**31)))
+        left_out = bp.leave_future_out(posterior, method, key=int(rng.integers(2**31)))
         about["future"] = rounded(left_out.pointwise[np.isfinite(left_out.pointwise)])
     if floor is not None:
         unit = np.asarray(posterior.scaling.spread)
