@@ -6,6 +6,7 @@ A :class:`PMM` gives its outputs as eigenvalues and eigenvector bilinears of M(c
 """
 
 from bayes_pmm import problems
+from bayes_pmm.bands import Bands
 from bayes_pmm.basis import Affine, Basis, Custom, Fourier, InversePowers, Polynomial
 from bayes_pmm.checks import PredictiveCheck, predictive_check, prior_predictive
 from bayes_pmm.compare import Comparison, compare
@@ -24,7 +25,6 @@ from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Difference, Expectation, Level, Transition
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands
 from bayes_pmm.priors import Prior
 from bayes_pmm.scores import Scores
 from bayes_pmm.tables import read_dataset

@@ -11,7 +11,8 @@ from numpyro.diagnostics import effective_sample_size
 from scipy.special import chdtrc
 from threadpoolctl import threadpool_limits
 
-from bayes_pmm.data import Dataset, columns_by_name
+from bayes_pmm.columns import columns_by_name
+from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, as_posterior
 from bayes_pmm.inference.protocol import Progress, silent

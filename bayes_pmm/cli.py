@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from bayes_pmm import problems
+from bayes_pmm.bands import Bands
 from bayes_pmm.basis import parse_basis
 from bayes_pmm.compare import WEIGHTS
 from bayes_pmm.compare import compare as compare_fits
@@ -28,7 +29,6 @@ from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import Level, Output, output_named, parse_output
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import Bands
 from bayes_pmm.problems.listing import families_table, hamiltonians_table, task_csv, task_text
 from bayes_pmm.report import render_report
 from bayes_pmm.runs import check_folder, digests, execute, finished_summary, read_about, read_rest

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from bayes_pmm import validation
+from bayes_pmm.bands import KINDS, LEVELS, Bands
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.evidence import Evidence, log_evidence
 from bayes_pmm.fit import Fit, as_fit
@@ -22,7 +23,7 @@ from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import KINDS, LEVELS, Bands, bands
+from bayes_pmm.predict import bands_of
 from bayes_pmm.settings import as_key, in_range
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
@@ -238,7 +239,7 @@ class Comparison:
             name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
             for name in dict.fromkeys(name for b in used for name in b.doubts)
         }
-        return bands(
+        return bands_of(
             members[0][0].fit.posterior,
             used[0].controls,
             joined,

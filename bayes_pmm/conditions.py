@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayes_pmm.data import shown
+from bayes_pmm.columns import shown
 from bayes_pmm.errors import InputError
 
 __all__ = ["Condition", "parse_number", "parse_where"]

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayes_pmm.bands import QUANTILES, Bands, probabilities_of
 from bayes_pmm.errors import InputError
-from bayes_pmm.predict import QUANTILES, Bands, probabilities_of
 
 __all__ = ["Conformal", "conformal"]
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from bayes_pmm import arviz_io
+from bayes_pmm.bands import LEVELS, Bands, probabilities_of
 from bayes_pmm.basis import Basis
 from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis, diagnose
@@ -26,17 +27,7 @@ from bayes_pmm.inference.checkpoint import claimed
 from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import (
-    LEVELS,
-    Bands,
-    bands,
-    check_controls,
-    check_memory,
-    outputs_at,
-    probabilities_of,
-    widened,
-    with_noise,
-)
+from bayes_pmm.predict import bands_of, check_controls, check_memory, outputs_at, widened, with_noise
 from bayes_pmm.progress import on_terminal
 from bayes_pmm.settings import as_key, stream
 
@@ -123,7 +114,7 @@ class Fit:
         # The first reason is the one that pictures and tables show: that of the worse status.
         reasons = self.reasons + more if status == self.status else more + self.reasons
         doubts = find_doubts(self._strengths(c, outputs, defect))
-        return bands(self.posterior, c, samples, status, reasons, self.weights, doubts, levels)
+        return bands_of(self.posterior, c, samples, status, reasons, self.weights, doubts, levels)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
         """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bayes_pmm.columns import shown
 from bayes_pmm.conditions import parse_number
-from bayes_pmm.data import shown
 from bayes_pmm.errors import InputError
 from bayes_pmm.tables import Cells, read_table
 

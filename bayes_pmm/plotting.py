@@ -18,10 +18,11 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from bayes_pmm.bands import KINDS, Bands
 from bayes_pmm.convergence import rhat_and_ess
 from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
-from bayes_pmm.predict import KINDS, Bands, check_exact
+from bayes_pmm.predict import check_exact
 
 __all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
 

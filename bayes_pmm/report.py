@@ -10,10 +10,10 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
+from bayes_pmm.bands import Bands
 from bayes_pmm.fit import Fit, approximation_lines, sampler_of, time_taken
 from bayes_pmm.inference.modes import median_floor
 from bayes_pmm.plotting import plot_bands, plot_chains, plot_residuals
-from bayes_pmm.predict import Bands
 from bayes_pmm.scores import against
 
 __all__ = ["render_report", "summary"]

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from bayes_pmm.bands import LEVELS, Bands
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect_learning import learn_defect, with_defect
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
@@ -26,7 +27,6 @@ from bayes_pmm.inference.protocol import Method
 from bayes_pmm.locks import LOCK, locked
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import LEVELS, Bands
 from bayes_pmm.report import png_bytes, render_report, summary
 from bayes_pmm.settings import stream
 

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayes_pmm.columns import shown
 from bayes_pmm.conditions import NUMBER, Condition, parse_number, parse_where
-from bayes_pmm.data import Dataset, shown
+from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 
 __all__ = ["Cells", "Table", "read_dataset", "read_table"]

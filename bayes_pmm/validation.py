@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from bayes_pmm import scores
+from bayes_pmm.bands import LEVELS, QUANTILES, probabilities_of, quantile_column
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, as_posterior, fit
 from bayes_pmm.inference import Laplace, Method, Variational, as_method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import LEVELS, QUANTILES, probabilities_of, quantile_column
 from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.settings import as_key, as_whole, in_range, stream
 

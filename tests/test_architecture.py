@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import bayes_pmm
+
 PACKAGE = Path(__file__).parent.parent / "bayes_pmm"
 
 # A module may import only modules of earlier entries. A package's own name stands for its __init__.py.
@@ -24,6 +26,7 @@ ROOMS = (
     "outputs",
     "model",
     "hull",
+    "columns",
     "data",
     "scatter",
     "problems.base",
@@ -63,6 +66,7 @@ ROOMS = (
     "progress",
     "diagnostics",
     "doubts",
+    "bands",
     "predict",
     "arviz_io",
     "fit",
@@ -95,7 +99,7 @@ ARVIZ_ROOMS = {
     "calibration",
     "loo",
     "judging_plots",
-    "predict",
+    "bands",
 }
 FLAG_ROOMS = {"cli"}
 GLOBAL_FLAGS = ("config.update", "numpyro.enable_x64", "numpyro.set_platform", "set_host_device_count")
@@ -243,3 +247,17 @@ def test_the_page_on_architecture_has_every_room():
     rooms = {name.split(".")[0] for name in MODULES} - {"", "__main__"}
     assert rooms - named == set()
     assert named - rooms == set()
+
+
+def test_the_reference_lists_every_name_of_the_package():
+    page = (PACKAGE.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| \{py:\w+\}`(\w+) <", page, re.MULTILINE)) | {"problems"}
+    assert listed == set(bayes_pmm.__all__)
+
+
+def test_every_room_is_on_a_page_of_the_reference():
+    pages = "".join((PACKAGE.parent / "docs" / f"{page}.md").read_text("utf-8") for page in ("api", "internals"))
+    shown = set(re.findall(r"automodule:: bayes_pmm\.([\w.]+)", pages))
+    hidden = {"", "__main__", "cli", "progress", "settings"}
+    missing = {m for m in MODULES if not m.startswith("problems.")} - shown - hidden
+    assert not missing

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bayes_pmm.bands import QUANTILES
 from bayes_pmm.conformal import Conformal, conformal
 from bayes_pmm.errors import InputError
-from bayes_pmm.predict import QUANTILES
 
 
 def _bands(mean, sd):

@@ -6,7 +6,7 @@ import pytest
 from canned import FromPrior, canned
 
 import bayes_pmm as bp
-from bayes_pmm.data import columns_by_name
+from bayes_pmm.columns import columns_by_name
 
 J, H = np.array([0.1, 0.5, 2.0]), np.array([0.9, 0.4, 0.3])
 PLAIN = np.stack([J, H], axis=1)

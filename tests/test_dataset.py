@@ -10,7 +10,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayes_pmm.data import Dataset, shown
+from bayes_pmm.columns import shown
+from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 
 NAN, INF = float("nan"), float("inf")

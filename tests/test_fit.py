@@ -12,10 +12,11 @@ from canned import canned
 
 import bayes_pmm as bp
 from bayes_pmm import predict, progress
+from bayes_pmm.bands import QUANTILES
 from bayes_pmm.diagnostics import LIMITS, diagnose
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, method_by_name
-from bayes_pmm.predict import QUANTILES, widened
+from bayes_pmm.predict import widened
 
 SMALL = bp.NUTS(chains=2, warmup=150, draws=150)
 

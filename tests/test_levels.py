@@ -9,8 +9,9 @@ import pytest
 from canned import canned
 
 import bayes_pmm as bp
+from bayes_pmm.bands import LEVELS, QUANTILES, probabilities_of, quantile_column
 from bayes_pmm.diagnostics import Diagnosis
-from bayes_pmm.predict import LEVELS, QUANTILES, _block_size, probabilities_of, quantile_column
+from bayes_pmm.predict import _block_size
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import xarray as xr
 from line import Exact, line
 
 from bayes_pmm import runs
+from bayes_pmm.bands import Bands
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
 from bayes_pmm.fit import load
 from bayes_pmm.inference.checkpoint import RUN, save_arrays
 from bayes_pmm.inference.protocol import silent
 from bayes_pmm.locks import LOCK, locked
-from bayes_pmm.predict import Bands
 
 OPTIONS = {"data": "none"}
 
