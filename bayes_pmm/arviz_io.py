@@ -7,7 +7,6 @@ and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the 
 """
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -27,9 +26,10 @@ from bayes_pmm.convergence import import_arviz
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Defect, Growth
 from bayes_pmm.diagnostics import Diagnosis
-from bayes_pmm.errors import InputError, not_written
+from bayes_pmm.errors import InputError
+from bayes_pmm.files import new_file
 from bayes_pmm.inference.modes import weights_of
-from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.inference.protocol import Draws, floors_of, outputs_of, prior_draws
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.posterior import Posterior
@@ -92,7 +92,7 @@ def build_tree(
     obs = _cells(data, data.controls, rows, cols, "obs_id")
     k_noise, k_prior = jax.random.split(stream(key, "groups"))
     cells = outputs[:, :, rows, cols]
-    sd = np.sqrt(_floor(posterior, draws.sites)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
+    sd = np.sqrt(floors_of(posterior, draws)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
     residual = (data.values[rows, cols] - cells) / sd
     log_likelihood = -0.5 * residual**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
     replicated = cells + sd * np.asarray(jax.random.normal(k_noise, cells.shape))
@@ -163,21 +163,14 @@ def write_tree(tree: xr.DataTree, path: str | Path) -> None:
     BayesPMMError
         If the disk is full.
     """
-    path = Path(path)
-    if path.exists():
-        raise InputError(f"{path}: exists already; choose another name or move it away")
-    partial = path.with_name(path.name + ".partial")
-    try:
+    # HDF5 raises OSError or RuntimeError, also when it closes the file.
+    with new_file(Path(path), RuntimeError) as partial:
         # On a full disk HDF5 goes on complaining on standard error until the process ends: find out before.
         partial.write_bytes(bytes(tree.nbytes + METADATA))
         with warnings.catch_warnings():
             # A control called "B (mT)" is stored as a variable, and read back as a control.
             warnings.filterwarnings("ignore", message="coordinate .* has a space in its name")
             tree.to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # HDF5 raises either, also when it closes the file
-        partial.unlink(missing_ok=True)
-        raise not_written(path, error) from error
 
 
 def read_tree(path: str | Path) -> xr.DataTree:
@@ -270,7 +263,13 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
 
 
 def restore_defect(tree: xr.DataTree) -> Defect | None:
-    """Defect of a stored fit, or None."""
+    """Defect of a stored fit, or None.
+
+    Raises
+    ------
+    InputError
+        If what is stored is damaged.
+    """
     stored = json.loads(tree.attrs["bayes_pmm"]).get("defect")
     if stored is None:
         return None
@@ -382,13 +381,6 @@ def _count(draws: np.ndarray) -> dict:
     return {"chain": np.arange(draws.shape[0]), "draw": np.arange(draws.shape[1])}
 
 
-def _floor(posterior: Posterior, sites: dict) -> np.ndarray:
-    if posterior.noise.floor:
-        return np.asarray(sites["floor"])
-    some = next(iter(sites.values()))
-    return np.zeros((*some.shape[:2], posterior.data.n_outputs))
-
-
 def _sites_dataset(posterior, sites, cells, obs, chains) -> xr.Dataset:
     """Sites, outputs at the observed cells, and traces of powers of the reference matrix."""
     variables: dict[str, Any] = {"model": (("chain", "draw", "obs_id"), cells)}
@@ -410,12 +402,10 @@ def _sites_dataset(posterior, sites, cells, obs, chains) -> xr.Dataset:
 def _prior_draws(posterior: Posterior, key: jax.Array, rows: np.ndarray, cols: np.ndarray):
     data = posterior.data
     k1, k2 = jax.random.split(key)
-    sites = jax.jit(jax.vmap(posterior.prior_sites))(jax.random.split(k1, PRIOR_DRAWS))
-    outputs = np.asarray(jax.jit(jax.vmap(lambda s: posterior.outputs(s, data.controls)))(sites))
-    sites = {k: np.asarray(v)[None] for k, v in sites.items()}
-    cells = outputs[None][:, :, rows, cols]
-    sd = np.sqrt(_floor(posterior, sites)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
-    return sites, cells, cells + sd * np.asarray(jax.random.normal(k2, cells.shape))
+    drawn = prior_draws(posterior, k1, PRIOR_DRAWS)
+    cells = outputs_of(posterior, drawn, data.controls)[:, :, rows, cols]
+    sd = np.sqrt(floors_of(posterior, drawn)[:, :, cols] ** 2 + data.errors[rows, cols] ** 2)
+    return drawn.sites, cells, cells + sd * np.asarray(jax.random.normal(k2, cells.shape))
 
 
 def prediction_controls(tree: xr.DataTree) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -111,6 +111,32 @@ class Bands:
     doubts: dict[str, np.ndarray] = field(default_factory=dict)
     probabilities: tuple[float, ...] = QUANTILES
 
+    def __len__(self) -> int:
+        """Number of controls."""
+        return len(self.controls)
+
+    def __getitem__(self, output: str) -> "Bands":
+        """The bands of one output by its name.
+
+        Raises
+        ------
+        InputError
+            If there is no such output.
+        """
+        if output not in self.output_names:
+            raise InputError(f"no output is called {output!r}; there are {', '.join(self.output_names)}")
+        q = self.output_names.index(output)
+        one = lambda arrays: {name: a[..., q : q + 1] for name, a in arrays.items()}  # noqa: E731
+        return replace(
+            self,
+            output_names=(output,),
+            mean=one(self.mean),
+            sd=one(self.sd),
+            quantiles=one(self.quantiles),
+            extrapolated=self.extrapolated[:, q : q + 1],
+            doubts=one(self.doubts),
+        )
+
     @property
     def levels(self) -> tuple[float, ...]:
         """Probabilities of the central intervals that are stored, ascending."""
@@ -122,7 +148,13 @@ class Bands:
         return np.any([np.zeros(self.extrapolated.shape, bool), *self.doubts.values()], axis=0)
 
     def quantile(self, q: float, kind: str = "latent") -> np.ndarray:
-        """One of the stored quantiles, (N, Q)."""
+        """One of the stored quantiles, (N, Q).
+
+        Raises
+        ------
+        InputError
+            If it is not stored, or the kind is unknown; the message says how to get it.
+        """
         if np.ndim(q) > 0:
             raise InputError(
                 f"q = {q!r}: ask for one quantile at a time; bands.quantiles has all that are stored"

@@ -46,7 +46,13 @@ class Basis:
 
 @dataclass(frozen=True)
 class Polynomial(Basis):
-    """All monomials of the standardised controls up to a total degree; degree 1 is the affine basis."""
+    """All monomials of the standardised controls up to a total degree; degree 1 is the affine basis.
+
+    Raises
+    ------
+    InputError
+        If the degree is not a whole number of at least 1.
+    """
 
     degree: int = 1
     maps_controls = True
@@ -75,7 +81,13 @@ def Affine() -> Polynomial:
 
 @dataclass(frozen=True)
 class Fourier(Basis):
-    """1, cos(2πkc_j/P), sin(2πkc_j/P) for k = 1…order and every control; the period P in the user's units."""
+    """1, cos(2πkc_j/P), sin(2πkc_j/P) for k = 1…order and every control; the period P in the user's units.
+
+    Raises
+    ------
+    InputError
+        If the order is not a whole number of at least 1, or the period is not positive and finite.
+    """
 
     order: int
     period: float
@@ -113,7 +125,13 @@ class Fourier(Basis):
 
 @dataclass(frozen=True)
 class InversePowers(Basis):
-    """1, c_j^(-1), …, c_j^(-order) for every control, in the user's units."""
+    """1, c_j^(-1), …, c_j^(-order) for every control, in the user's units.
+
+    Raises
+    ------
+    InputError
+        If the order is not a whole number of at least 1.
+    """
 
     order: int
 
@@ -150,11 +168,23 @@ class Custom(Basis):
         Whether term 0 is the constant 1. Without a constant the energies are scaled but not centred.
     name : str
         Name under which a saved fit remembers the basis; loading such a fit needs the basis again.
+
+    Raises
+    ------
+    InputError
+        If the function is none.
     """
 
     function: Callable[[jax.Array], jax.Array]
     has_constant: bool = True
     name: str = "custom"
+
+    def __post_init__(self):
+        if not callable(self.function):
+            raise InputError(
+                f"Custom({self.function!r}): give a function of the controls (N, p), such as"
+                " lambda c: jnp.stack([jnp.ones(len(c)), jnp.exp(c[:, 0])], axis=1)"
+            )
 
     def __call__(self, c):
         """Coefficients (N, L) from the user's function."""

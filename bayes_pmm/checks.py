@@ -9,7 +9,7 @@ import numpy as np
 
 from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit, as_posterior
-from bayes_pmm.inference import Draws
+from bayes_pmm.inference.protocol import prior_draws
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import outputs_at, with_noise
@@ -41,17 +41,16 @@ def prior_predictive(
     key = as_key(key)
     key_sites, key_noise = jax.random.split(key)
     posterior = as_posterior(posterior)
-    sites = _prior_draws(posterior, key_sites, draws)
-    outputs = outputs_at(posterior, sites, posterior.data.controls if controls is None else controls)
-    kinds = {"model": outputs} | with_noise(posterior, sites, outputs, key_noise)
+    drawn = prior_draws(posterior, key_sites, _enough(draws))
+    outputs = outputs_at(posterior, drawn, posterior.data.controls if controls is None else controls)
+    kinds = {"model": outputs} | with_noise(posterior, drawn, outputs, key_noise)
     return {kind: values[0] for kind, values in kinds.items()}
 
 
-def _prior_draws(posterior: Posterior, key: jax.Array, count: int) -> Draws:
-    if as_whole("draws", count) < 2:
-        raise InputError(f"draws = {count} is too few; use at least 2")
-    sites = jax.jit(jax.vmap(posterior.prior_sites))(jax.random.split(key, count))
-    return Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {})
+def _enough(draws: int) -> int:
+    if as_whole("draws", draws) < 2:
+        raise InputError(f"draws = {draws} is too few; use at least 2")
+    return int(draws)
 
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -161,7 +160,7 @@ def predictive_check(
     key = stream(fit.key, "predictive check") if key is None else as_key(key)
     key_sites, key_noise = jax.random.split(key)
     if kind == "prior":
-        fit = replace(fit, draws=_prior_draws(posterior, key_sites, draws))
+        fit = replace(fit, draws=prior_draws(posterior, key_sites, _enough(draws)))
     mean, sd, w = mixture(fit, data.controls, data.errors)
     replicas = mean + sd * np.asarray(jax.random.normal(key_noise, mean.shape))
     functions = {**STATISTICS, **(statistics or {})}

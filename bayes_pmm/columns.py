@@ -108,7 +108,13 @@ def columns_by_name(
 
 
 def named_columns(table: Any, what: str) -> Any:
-    """Columns by name: a mapping or a table as it is, and a single column that has a name."""
+    """Columns by name: a mapping or a table as it is, and a single column that has a name.
+
+    Raises
+    ------
+    InputError
+        If it is neither a mapping nor a table, nor a column that has a name.
+    """
     # An xarray Dataset that has but coordinates, such as ds[["g"]] of a dimension g.
     if hasattr(table, "data_vars") and len(table) == 0:
         return {name: table[name] for name in table.coords}
@@ -124,7 +130,13 @@ def named_columns(table: Any, what: str) -> Any:
 
 
 def check_same_rows(*tables: Any) -> None:
-    """Refuse tables whose rows have other labels, or another order of them: they would be paired by their position."""
+    """Refuse tables whose rows have other labels, or another order of them: they would be paired by their position.
+
+    Raises
+    ------
+    InputError
+        If the labels differ.
+    """
     first = None
     for table in tables:
         for column in table.values() if isinstance(table, Mapping) else [table]:
@@ -149,7 +161,13 @@ def _row_labels(column: Any) -> Any:
 
 
 def numbers(values: ArrayLike, what: str) -> np.ndarray:
-    """Return a float64 copy; refuse text, complex numbers and what has no rectangular shape."""
+    """Return a float64 copy; refuse text, complex numbers and what has no rectangular shape.
+
+    Raises
+    ------
+    InputError
+        If there is anything but real numbers in a rectangular array.
+    """
     try:
         if np.ma.isMaskedArray(values):
             values = values.astype(float).filled(np.nan)

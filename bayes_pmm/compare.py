@@ -6,7 +6,7 @@ bands outside, take a generous dimension, or judge by leave-future-out, which pr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import jax
@@ -221,7 +221,7 @@ class Comparison:
             own = None if key is None else jax.random.fold_in(key, i)
             used.append(m.fit.predict(controls, key=own))
             for kind in KINDS:
-                samples[kind].append(m.fit.sample(used[-1].controls, kind, key=own))
+                samples[kind].append(m.fit.sample(used[-1].controls, kind, key=own, joint=False))
         # One table of draws needs chains of one length: the longer ones are thinned.
         length = min(s.shape[1] for s in samples[KINDS[0]])
         joined = {
@@ -239,7 +239,7 @@ class Comparison:
             name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
             for name in dict.fromkeys(name for b in used for name in b.doubts)
         }
-        return bands_of(
+        averaged = bands_of(
             members[0][0].fit.posterior,
             used[0].controls,
             joined,
@@ -249,6 +249,8 @@ class Comparison:
             doubts,
             levels,
         )
+        # By its basis a model may know a point inside that is outside for another.
+        return replace(averaged, extrapolated=np.any([b.extrapolated for b in used], axis=0))
 
     def _default(self, weights: str | Sequence[float] | None) -> str | Sequence[float]:
         if weights is not None:

@@ -130,7 +130,8 @@ def conformal(
         )
     known = ~np.isnan(y)
     if hasattr(quantiles, "distance"):
-        known &= _furthest(quantiles)
+        # A refit that failed has no band, and another may have predicted the same datum.
+        known &= _furthest(quantiles, np.isfinite(low) & np.isfinite(high))
     if not known.any():
         raise InputError("no calibration value is left; give values that the fit has not seen")
     half = np.where(y > middle, high - middle, middle - low)[known]
@@ -152,13 +153,13 @@ def conformal(
     return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n, kind)
 
 
-def _furthest(left_out) -> np.ndarray:
-    """Which predictions (M,) to keep so that each datum has one: that of the refit whose rows were furthest away."""
-    order = np.argsort(-np.nan_to_num(left_out.distance), kind="stable")
+def _furthest(left_out, usable: np.ndarray) -> np.ndarray:
+    """Which predictions (M,) to keep so that each datum has one: of the usable ones that of the furthest rows."""
+    order = np.lexsort((-np.nan_to_num(left_out.distance), ~usable))
     _, first = np.unique(np.stack([left_out.row, left_out.output])[:, order], axis=1, return_index=True)
     kept = np.zeros(len(order), bool)
     kept[order[first]] = True
-    return kept
+    return kept & usable
 
 
 def _ends(

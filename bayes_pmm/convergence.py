@@ -1,4 +1,4 @@
-"""R-hat and effective sample size of draws, by ArviZ of either generation."""
+"""R-hat, effective sample size and Pareto-smoothed weights of draws, by ArviZ of either generation."""
 
 import warnings
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import logsumexp
 
 __all__ = [
     "DIVERGENT_SHARE",
@@ -16,6 +17,7 @@ __all__ = [
     "divergent_share",
     "import_arviz",
     "judged",
+    "psis",
     "rhat_and_ess",
 ]
 
@@ -67,6 +69,45 @@ def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     constant = np.ptp(flat["x"].values, axis=(0, 1)) == 0
     rhat, ess = np.where(constant, np.nan, rhat), np.where(constant, np.nan, np.fmin(bulk, tail))
     return rhat.reshape(shape), ess.reshape(shape)
+
+
+def psis(log_ratios: np.ndarray, r_eff: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Pareto-smoothed, normalised log weights (..., S) and Pareto k (...) from log ratios (..., S).
+
+    Parameters
+    ----------
+    log_ratios : array (..., S)
+        Up to a constant; −∞ for a weight of 0.
+    r_eff : float
+        Effective sample size of the draws over their number.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance sampling, JMLR 25 (2024); computed by ArviZ.
+    """
+    az = import_arviz()
+    if hasattr(az, "psislw"):
+        weights, k = az.psislw(np.array(log_ratios), r_eff)
+    else:
+        rows = np.reshape(log_ratios, (-1, np.shape(log_ratios)[-1]))
+        found = [_psis_of_arviz_1(row, r_eff) for row in rows]
+        weights = np.reshape([w for w, _ in found], np.shape(log_ratios))
+        k = np.reshape([k for _, k in found], np.shape(log_ratios)[:-1])
+    # ArviZ 1.x has NaN where too few weights are left for a tail, which is as bad as can be.
+    k = np.where(np.isnan(k), np.inf, k)
+    return weights - logsumexp(weights, axis=-1, keepdims=True), k
+
+
+def _psis_of_arviz_1(log_ratios: np.ndarray, r_eff: float) -> tuple[np.ndarray, float]:
+    from arviz_stats.base import array_stats
+
+    try:
+        # It takes log likelihoods, whose ratios are their inverses.
+        weights, k = array_stats.psislw(-log_ratios, r_eff, axis=-1)
+    except ValueError:
+        # The largest ratios are all the same, as of a chain that stuck: there is no tail to fit.
+        return log_ratios, np.inf
+    return weights, float(k)
 
 
 def divergent_share(stats: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> float:

@@ -1,6 +1,7 @@
 r"""The defect: what an n×n model cannot represent, as a Gaussian process that vanishes inside the data.
 
-Inside, the learned floor stands for it. Outside, the error of a wrong model grows with the distance from the data, and
+Statisticians call it the model discrepancy (Kennedy, O'Hagan, J. R. Stat. Soc. B 63, 425, 2001). Inside, the learned
+floor stands for it. Outside, the error of a wrong model grows with the distance from the data, and
 neighbouring points share it:
 
 .. math:: δ_q(c) = κ \, s_q \, d_q(c)^a \, g_q(c), \qquad
@@ -32,17 +33,20 @@ def distances(data: Dataset, controls: np.ndarray) -> np.ndarray:
     Where an output was observed at one value only of a control, the unit is the range of that control over all rows.
     """
     result = np.zeros((len(controls), data.n_outputs))
-    everywhere = np.ptp(data.controls, axis=0)
     done: dict[bytes, np.ndarray] = {}
     for q in range(data.n_outputs):
         rows = data.mask[:, q]
         if rows.tobytes() not in done:
-            trained = data.controls[rows]
-            width = np.ptp(trained, axis=0)
-            width = np.where(width > 0, width, everywhere)
-            done[rows.tobytes()] = distance_to_hull(trained / width, controls / width)
+            unit = _unit(data, q)
+            done[rows.tobytes()] = distance_to_hull(data.controls[rows] / unit, controls / unit)
         result[:, q] = done[rows.tobytes()]
     return result
+
+
+def _unit(data: Dataset, output: int) -> np.ndarray:
+    """Ranges (p,) of the controls where an output was observed, or of all rows that have a value."""
+    own = np.ptp(data.controls[data.mask[:, output]], axis=0)
+    return np.where(own > 0, own, np.ptp(data.controls[data.mask.any(axis=1)], axis=0))
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Growth:
         Correlation length ℓ, in units of the controls' ranges.
     prior : float
         Scale of κ's half-Cauchy prior, in units of the outputs' spreads.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive and finite.
     """
 
     power: float = 1.5
@@ -71,8 +80,7 @@ class Growth:
     def covariance(self, data: Dataset, controls: np.ndarray, output: int) -> np.ndarray:
         """Covariance (N, N) of δ/(κ s) of one output at controls (N, p)."""
         d = distances(data, controls)[:, output] ** self.power
-        width = np.ptp(data.controls, axis=0)
-        c = controls / width
+        c = controls / _unit(data, output)
         square = np.sum((c[:, None, :] - c[None, :, :]) ** 2, axis=-1)
         return d[:, None] * d[None, :] * np.exp(-0.5 * square / self.length**2)
 
@@ -88,6 +96,11 @@ class Defect:
     probabilities : tuple of float
         Posterior probability of each.
     growth : Growth
+
+    Raises
+    ------
+    InputError
+        If a scale is negative, or the probabilities do not add up to 1.
     """
 
     scales: tuple[float, ...]
@@ -108,15 +121,15 @@ class Defect:
         return float(self.scales[int(np.searchsorted(np.cumsum(self.probabilities), 0.5 - 1e-12))])
 
     def sample(
-        self, data: Dataset, spread: np.ndarray, controls: np.ndarray, shape: tuple[int, int], key: jax.Array
+        self, kernels: list[np.ndarray], spread: np.ndarray, shape: tuple[int, int], key: jax.Array
     ) -> np.ndarray:
         """Joint draws (chain, draw, N, Q) of δ, in the outputs' units; exactly 0 inside the hull.
 
         Parameters
         ----------
-        data : Dataset
+        kernels : list of array (N, N)
+            Covariance of each output's δ/(κ s) at the controls, :meth:`Growth.covariance`.
         spread : array (Q,)
-        controls : array (N, p)
         shape : (chain, draw)
         key : PRNG key
         """
@@ -124,15 +137,13 @@ class Defect:
         p = np.asarray(self.probabilities)
         which = np.asarray(jax.random.choice(k1, len(p), shape, p=p))
         kappa = np.asarray(self.scales)[which]
-        x = np.asarray(jax.random.normal(k2, (*shape, len(controls), len(spread))))
-        d = distances(data, controls)
+        x = np.asarray(jax.random.normal(k2, (*shape, len(kernels[0]), len(spread))))
         result = np.zeros_like(x)
-        for q in range(len(spread)):
-            outside = np.flatnonzero(d[:, q] > 0)
+        for q, K in enumerate(kernels):
+            outside = np.flatnonzero(np.diag(K) > 0)
             if outside.size:
-                K = self.growth.covariance(data, controls[outside], q)
                 # Neighbouring controls make it singular to rounding.
-                w, v = np.linalg.eigh(K)
+                w, v = np.linalg.eigh(K[np.ix_(outside, outside)])
                 root = v * np.sqrt(np.clip(w, 0.0, None))
                 result[:, :, outside, q] = spread[q] * kappa[:, :, None] * (x[:, :, outside, q] @ root.T)
         return result

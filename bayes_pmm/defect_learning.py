@@ -89,11 +89,7 @@ def learn_defect(
             centre = w @ f
             covariances.append((f - centre).T @ (w[:, None] * (f - centre)) + np.diag(w @ s**2))
             residuals.append(data.values[rows][seen, q] / spread[q] - centre)
-            kernels.append(
-                growth.covariance(
-                    refit.posterior.placed, refit.posterior.places(data.controls[rows][seen]), q
-                )
-            )
+            kernels.append(refit.posterior.covariance_of_defect(growth, data.controls[rows][seen], q))
     if not residuals:
         raise BayesPMMError(f"no outermost rows could be left out to learn the defect: {'; '.join(failures)}")
     for text in failures:

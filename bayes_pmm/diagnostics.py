@@ -201,6 +201,12 @@ def _against_exact(exact: dict) -> list[str]:
     return found
 
 
+def noticeable_floor(posterior: Posterior) -> np.ndarray:
+    """The least floor (Q,) that says anything of a model: a share of the output's spread, and well above rounding."""
+    spread = np.nanstd(posterior.data.values, axis=0)
+    return np.maximum(LIMITS.floor_of_spread * spread, 100 * np.asarray(posterior.scaling.rounding))
+
+
 def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[str]:
     """Outputs that the model does not follow.
 
@@ -217,15 +223,19 @@ def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[st
                 " outputs and errors, or try a larger dim or another basis"
             )
         return found
-    floors, left = median_floor(draws, weights), scatter(data)
-    noticeable = LIMITS.floor_of_spread * np.nanstd(data.values, axis=0)
+    floors, left = median_floor(posterior, draws, weights), scatter(data)
+    noticeable = noticeable_floor(posterior)
     for q, name in enumerate(data.output_names):
         floor, error = floors[q], data.rms_errors[q]
         if floor > max(LIMITS.floor_of_scatter * left[q], LIMITS.floor_of_errors * error, noticeable[q]):
             known = f" and {floor / error:.0f} times its known errors" if error > 0 else ""
+            beside = (
+                f"{floor / left[q]:.2g} times what its data scatter at most about a polynomial"
+                if left[q] > 0
+                else "and its data lie on a polynomial"
+            )
             found.append(
-                f"the learned floor of {name} is {floor:.2g}, {floor / left[q]:.2g} times what its data scatter at most"
-                f" about a polynomial{known}: the model does not follow them; check the columns and outputs, then try a"
-                " larger dim, another basis, or fewer levels in one model"
+                f"the learned floor of {name} is {floor:.2g}, {beside}{known}: the model does not follow them; check"
+                " the columns and outputs, then try a larger dim, another basis, or fewer levels in one model"
             )
     return found

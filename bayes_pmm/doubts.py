@@ -30,10 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 
-from bayes_pmm.defect import distances
 from bayes_pmm.diagnostics import LIMITS as OF_FITS
+from bayes_pmm.diagnostics import noticeable_floor
 from bayes_pmm.inference.modes import median_floor
-from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.inference.protocol import Draws, floors_of
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.scatter import residuals, scatter
 
@@ -60,7 +60,6 @@ class _Limits:
     rhat: float = 1.1
     floor: float = OF_FITS.floor_of_errors
     scatter: float = OF_FITS.floor_of_scatter
-    scatter_of_spread: float = OF_FITS.floor_of_spread
     defect: float = 0.7
 
 
@@ -104,20 +103,18 @@ def strengths(
         In the order of :data:`DOUBTS`; above 1 there is doubt, and 0 wherever the point is not extrapolated.
     """
     limits = LIMITS
-    placed, places = posterior.placed, posterior.places(controls)
-    outside = placed.extrapolated(places)
+    outside = posterior.extrapolated(controls)
     w = np.repeat(weights, outputs.shape[1])
     w = w / w.sum()
     model_sd = _deviation(outputs, w)
     defect_sd = 0.0 if defect is None else _deviation(defect, w)
-    floor_sd = 0.0
-    if posterior.noise.floor:
-        floor_sd = np.sqrt(np.average(np.mean(draws.sites["floor"] ** 2, axis=1), axis=0, weights=weights))
-    apart = distances(placed, places)
+    floors = floors_of(posterior, draws)
+    floor_sd = np.sqrt(np.average(np.mean(floors**2, axis=1), axis=0, weights=weights))
+    apart = posterior.distances(controls)
     by_noise = np.max(curvature(posterior, draws, training, weights))
     by_spread = np.max(bend(posterior, training, weights))
     straight = max(limits.curvature / max(by_noise, 1e-12), limits.bend / max(by_spread, 1e-12))
-    factors = posterior.widening.factors(placed, posterior.pmm.outputs, places, by_spread)
+    factors = posterior.widening.factors(posterior.pmm.outputs, apart, by_spread)
     found = {
         "uncurved": np.full(outside.shape, straight),
         "wide": np.sqrt((factors * model_sd) ** 2 + floor_sd**2 + defect_sd**2)
@@ -141,12 +138,12 @@ def _misfit(
     """How much of the band (N, Q) is what the model cannot represent, in units of the limits."""
     data, limits = posterior.data, LIMITS
     if posterior.noise.floor:
-        floor = median_floor(draws, weights)
+        floor = median_floor(posterior, draws, weights)
         known = limits.floor * data.rms_errors
         # What a polynomial leaves of data without noise is nothing, and known errors may be tiny: a floor counts from
         # some share of the spread on.
         beside = np.where(known > 0, known, limits.scatter * scatter(data))
-        least = np.maximum(beside, limits.scatter_of_spread * np.nanstd(data.values, axis=0))
+        least = np.maximum(beside, noticeable_floor(posterior))
         large = floor / np.where(least > 0, least, np.inf)
     else:
         z, _ = residuals(data, training, weights)
@@ -196,9 +193,7 @@ def _departures(posterior: Posterior, training: np.ndarray, weights: np.ndarray 
 def curvature(posterior: Posterior, draws: Draws, training: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The same over the noise, (Q,)."""
     data = posterior.data
-    floor = np.zeros(data.n_outputs)
-    if posterior.noise.floor:
-        floor = median_floor(draws, weights)
+    floor = median_floor(posterior, draws, weights)
     noise = np.sqrt(floor**2 + data.rms_errors**2)
     return _departures(posterior, training, weights) / noise
 

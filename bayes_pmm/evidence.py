@@ -246,12 +246,14 @@ def with_mode_masses(fit: Fit, evidence: Evidence) -> Fit:
     InputError
         If the evidence is of another fit, or of nested sampling.
     """
+    if not isinstance(evidence, Evidence):
+        raise InputError(f"evidence = {evidence!r} is none; give log_evidence(fit, key=0)")
     draws = as_fit(fit).draws
     theirs, own = sorted(m.chains for m in evidence.modes), sorted(_chains_of_modes(draws))
     if theirs != own:
         raise InputError(
-            f"the evidence has chains {theirs or 'none'} in its modes and the fit {own}; give log_evidence(fit, key) of"
-            " this very fit"
+            f"the evidence has chains {theirs or 'none'} in its modes and the fit {own}; give log_evidence(fit,"
+            " key=0) of this very fit"
         )
     info = {"modes": [vars(m) for m in evidence.modes], "masses_by": f"{evidence.method} sampling"}
     info["masses_doubted"] = "; ".join(evidence.reasons)
@@ -314,6 +316,11 @@ def bridge(
         Effective number of terms in the poorer of the two averages: the inverse of its relative variance.
     terms : tuple of arrays
         Logarithms of the terms at the proposals and at the draws, both averages bounded.
+
+    Raises
+    ------
+    BayesPMMError
+        If the iteration does not settle.
 
     References
     ----------

@@ -4,18 +4,26 @@ import contextlib
 import errno
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from bayes_pmm.errors import InputError, not_written
 
-__all__ = ["write_new"]
+__all__ = ["new_file", "write_new"]
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems say that have no hard links."""
 
 
-def write_new(path: Path, content: str | bytes) -> None:
-    """Write a file that does not exist yet, whole or not at all.
+@contextlib.contextmanager
+def new_file(path: Path, *faults: type[Exception]) -> Iterator[Path]:
+    """A place to write a file that does not exist yet; at the end it gets its name, or nothing stays behind.
+
+    Parameters
+    ----------
+    path : Path
+    *faults : type
+        What else than OSError a failed write may raise.
 
     Raises
     ------
@@ -28,7 +36,7 @@ def write_new(path: Path, content: str | bytes) -> None:
     try:
         if os.path.lexists(path):
             raise FileExistsError
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield partial
         try:
             # Unlike renaming, this refuses a file that another process has made in between.
             os.link(partial, path)
@@ -38,8 +46,14 @@ def write_new(path: Path, content: str | bytes) -> None:
             os.rename(partial, path)
     except FileExistsError:
         raise InputError(f"{path}: exists already; choose another name or move it away") from None
-    except OSError as error:
+    except (OSError, *faults) as error:
         raise not_written(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def write_new(path: Path, content: str | bytes) -> None:
+    """Write a file that does not exist yet, whole or not at all; errors are those of :func:`new_file`."""
+    with new_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)

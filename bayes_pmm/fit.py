@@ -105,7 +105,7 @@ class Fit:
         c = check_controls(self.posterior, controls)
         outputs = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
-        samples = self._samples(c, outputs, self._key(key), defect)
+        samples = self._samples(c, outputs, self._key(key), defect, joint=False)
         # The fit was judged at its training controls, and one that did not converge there is no better here.
         there = diagnose(self.draws, outputs, self.posterior, self.training_outputs)
         status = max(self.status, there.status, key=("ok", "suspect", "failed").index)
@@ -131,7 +131,7 @@ class Fit:
         return weights_of(self.draws)
 
     def sample(
-        self, controls: Any, kind: str = "latent", *, key: jax.Array | int | None = None
+        self, controls: Any, kind: str = "latent", *, key: jax.Array | int | None = None, joint: bool = True
     ) -> np.ndarray:
         """Joint draws (chain, draw, N, Q) at new controls, to be weighted by :attr:`weights`.
 
@@ -142,6 +142,9 @@ class Fit:
             "model" is the PMM alone, without widening, floor, defect and noise.
         key : PRNG key or int, optional
             The fit's own if not given.
+        joint : bool
+            Floor and error independent from control to control. Without it each draw has the same at all of them, as
+            the bands of :meth:`predict` do: right for each control by itself, and smooth along a curve.
 
         Raises
         ------
@@ -152,7 +155,7 @@ class Fit:
         if kind == "model":
             return outputs
         c, key = check_controls(self.posterior, controls), self._key(key)
-        samples = self._samples(c, outputs, key, self._defect_draws(c, key))
+        samples = self._samples(c, outputs, key, self._defect_draws(c, key), joint)
         if kind not in samples:
             raise InputError(f"kind '{kind}' is unknown; use latent, predictive or model")
         return samples[kind]
@@ -251,35 +254,37 @@ class Fit:
         """Outputs of the PMM alone at the training controls, (chain, draw, N, Q)."""
         return outputs_at(self.posterior, self.draws, self.posterior.data.controls)
 
-    def _samples(self, controls, outputs, key, defect) -> dict[str, np.ndarray]:
+    def _samples(self, controls, outputs, key, defect, joint=True) -> dict[str, np.ndarray]:
         stretched = widened(self.posterior, outputs, controls, self.training_outputs, self.weights)
-        return with_noise(self.posterior, self.draws, stretched, key, defect)
+        return with_noise(self.posterior, self.draws, stretched, key, defect, joint)
 
     def _defect_draws(self, controls: np.ndarray, key: jax.Array) -> np.ndarray | None:
         if self.defect is None:
             return None
-        spread = np.asarray(self.posterior.scaling.spread)
-        placed, places = self.posterior.placed, self.posterior.places(controls)
-        return self.defect.sample(placed, spread, places, self.draws.shape, stream(key, "defect"))
+        spread, growth = np.asarray(self.posterior.scaling.spread), self.defect.growth
+        kernels = [self.posterior.covariance_of_defect(growth, controls, q) for q in range(len(spread))]
+        return self.defect.sample(kernels, spread, self.draws.shape, stream(key, "defect"))
 
     def _key(self, key: jax.Array | int | None) -> jax.Array:
         return stream(self.key, "noise") if key is None else as_key(key)
 
 
 def fit(
-    posterior: Posterior,
+    posterior: Posterior | Fit,
     method: Method | str = "auto",
     *,
     key: jax.Array | int,
     controls: Any = None,
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
+    **settings: Any,
 ) -> Fit:
     """Draw from a posterior and judge the draws.
 
     Parameters
     ----------
-    posterior : Posterior
+    posterior : Posterior or Fit
+        Of a fit its posterior.
     method : Method or {"auto", "nuts", "manifold", "variational", "laplace", "smc"}
         Default settings for a name. ``auto`` chooses, goes on where draws do not suffice, and says why.
     key : PRNG key or int
@@ -291,6 +296,8 @@ def fit(
     checkpoint : path, optional
         Folder that an interrupted run resumes from, by the same data, model, method, key and versions only, and the
         same prediction controls where the method is ``auto``.
+    **settings
+        Of the method, such as ``chains=2, warmup=300, draws=500``: instead of its own.
 
     Returns
     -------
@@ -299,8 +306,8 @@ def fit(
     Raises
     ------
     InputError
-        If the method is unknown, the controls are bad, or ``checkpoint`` has draws of another run or of other versions,
-        or another fit is at work in it.
+        If the method or a setting is unknown, the controls are bad, or ``checkpoint`` has draws of another run or of
+        other versions, or another fit is at work in it.
     BayesPMMError
         If no start fits the data.
 
@@ -316,7 +323,7 @@ def fit(
             stacklevel=2,
         )
     posterior, key = as_posterior(posterior), as_key(key)
-    method = as_method(method)
+    method = as_method(method, **settings)
     if controls is not None:
         controls = check_controls(posterior, controls)
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayes_pmm.errors import InputError
+
 __all__ = ["FIELDS", "size", "to_coordinates", "to_matrix"]
 
 FIELDS = ("real", "complex")
@@ -41,7 +43,7 @@ def size(n: int, field: str) -> int:
 
     Raises
     ------
-    ValueError
+    InputError
         If the field is unknown or n is not a positive integer.
 
     Examples
@@ -72,7 +74,7 @@ def to_matrix(x: Any, n: int, field: str) -> jax.Array:
 
     Raises
     ------
-    ValueError
+    InputError
         If the field is unknown, `x` is complex or its last axis has the wrong length.
 
     Examples
@@ -85,13 +87,13 @@ def to_matrix(x: Any, n: int, field: str) -> jax.Array:
     x = _inexact(x)
     if jnp.iscomplexobj(x):
         msg = f"Expected real coordinates, got {x.dtype}: pass a matrix to `to_coordinates` first."
-        raise ValueError(msg)
+        raise InputError(msg)
     if x.ndim == 0 or x.shape[-1] != count:
         msg = (
             f"Expected coordinates of shape (..., {count}) for a {field} {n}×{n} matrix, got {x.shape}: "
             "check `n` and `field`."
         )
-        raise ValueError(msg)
+        raise InputError(msg)
     where_re, where_im, sign_im = _layout(n)
     batch = (1,) * (x.ndim - 1)
     scale = np.where(np.eye(n, dtype=bool), 1.0, 1 / _ROOT2)
@@ -121,7 +123,7 @@ def to_coordinates(M: Any, field: str) -> jax.Array:
 
     Raises
     ------
-    ValueError
+    InputError
         If the field is unknown, `M` is not square, or a complex matrix is given for ``"real"``.
 
     Examples
@@ -132,12 +134,12 @@ def to_coordinates(M: Any, field: str) -> jax.Array:
     M = _inexact(M)
     if M.ndim < 2 or M.shape[-1] != M.shape[-2]:
         msg = f"Expected square matrices of shape (..., n, n), got {M.shape}."
-        raise ValueError(msg)
+        raise InputError(msg)
     n = M.shape[-1]
     _check(n, field)
     if field == "real" and jnp.iscomplexobj(M):
         msg = 'A complex matrix has no coordinates in the field "real": use "complex", or pass its real part.'
-        raise ValueError(msg)
+        raise InputError(msg)
     diagonal = jnp.diagonal(M, axis1=-2, axis2=-1).real
     rows, columns = np.triu_indices(n, 1)
     upper = (M[..., rows, columns] + M[..., columns, rows].conj()) / _ROOT2
@@ -149,10 +151,10 @@ def to_coordinates(M: Any, field: str) -> jax.Array:
 def _check(n: int, field: str) -> None:
     if field not in FIELDS:
         msg = f'Unknown field {field!r}: expected "real" or "complex".'
-        raise ValueError(msg)
+        raise InputError(msg)
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         msg = f"Expected a matrix dimension n of at least 1, got {n!r}."
-        raise ValueError(msg)
+        raise InputError(msg)
 
 
 def _inexact(x: Any) -> jax.Array:

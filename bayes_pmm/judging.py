@@ -10,6 +10,7 @@ import numpy as np
 from bayes_pmm import scores
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import Fit, as_fit
+from bayes_pmm.inference.protocol import floors_of
 from bayes_pmm.predict import check_controls, check_exact, outputs_at, widened
 from bayes_pmm.settings import in_range, stream
 
@@ -36,9 +37,7 @@ def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np
     outputs = outputs_at(fit.posterior, fit.draws, c)
     outputs = widened(fit.posterior, outputs, c, fit.training_outputs, fit.weights)
     S = outputs.shape[0] * outputs.shape[1]
-    floor = np.zeros((S, 1, outputs.shape[-1]))
-    if fit.posterior.noise.floor:
-        floor = np.asarray(fit.draws.sites["floor"]).reshape(S, 1, -1)
+    floor = floors_of(fit.posterior, fit.draws).reshape(S, 1, -1)
     error = 0.0 if errors is None else np.asarray(errors, float)
     mean = outputs.reshape(S, *outputs.shape[2:])
     sd = np.broadcast_to(np.sqrt(floor**2 + _defect_sd(fit, controls, S) ** 2 + error**2), mean.shape)
@@ -49,22 +48,24 @@ def _defect_sd(fit: Fit, controls: Any, S: int) -> np.ndarray:
     """Standard deviation (S, N, Q) of a learned defect, each draw with a scale of its own; 0 (1, 1, 1) if none."""
     if fit.defect is None:
         return np.zeros((1, 1, 1))
-    data, c = fit.posterior.placed, fit.posterior.places(check_controls(fit.posterior, controls))
+    posterior, c = fit.posterior, check_controls(fit.posterior, controls)
     which = jax.random.choice(
         stream(fit.key, "scale of the defect"),
         len(fit.defect.scales),
         (S,),
         p=np.asarray(fit.defect.probabilities),
     )
-    variance = [np.diag(fit.defect.growth.covariance(data, c, q)) for q in range(data.n_outputs)]
-    width = np.asarray(fit.posterior.scaling.spread) * np.sqrt(np.stack(variance, axis=1))
+    kernels = [
+        posterior.covariance_of_defect(fit.defect.growth, c, q) for q in range(posterior.data.n_outputs)
+    ]
+    width = np.asarray(posterior.scaling.spread) * np.sqrt(np.stack([np.diag(K) for K in kernels], axis=1))
     return np.asarray(fit.defect.scales)[np.asarray(which), None, None] * width
 
 
 def judge_fit(
     fit: Fit,
     controls: Any,
-    truth: Any,
+    exact: Any,
     *,
     spread: Any = None,
     key: jax.Array | int | None = None,
@@ -76,11 +77,11 @@ def judge_fit(
     ----------
     fit : Fit
     controls : array (N, p), DataFrame or mapping of names to columns
-    truth : array (N, Q), DataFrame or mapping of names to columns
+    exact : array (N, Q), DataFrame or mapping of names to columns
         NaN is left out. For one output also (N,).
     spread : array (Q,), optional
         Unit of the scores; the standard deviation of each output's training data if not given.
-    key : PRNG key, optional
+    key : PRNG key or int, optional
         For the floor's noise; the fit's own if not given.
     levels : float or sequence of float
         Of the intervals whose coverage is wanted; the interval score is the one of the highest.
@@ -98,13 +99,13 @@ def judge_fit(
     """
     data = as_fit(fit).posterior.data
     controls = check_controls(fit.posterior, controls)
-    truth = check_exact(truth, data.output_names, len(controls))
+    truth = check_exact(exact, data.output_names, len(controls))
     draws = fit.sample(controls, "latent", key=key)
     draws = draws.reshape(-1, *draws.shape[2:])
     mean, sd, weights = mixture(fit, controls)
-    exact = {}
+    densities = {}
     if np.all(sd > 0):
-        exact = {
+        densities = {
             "log_density": scores.log_score(mean, truth, sd=sd, weights=weights),
             "pits": scores.pit(mean, truth, sd=sd, weights=weights),
         }
@@ -112,6 +113,7 @@ def judge_fit(
         spread = fit.posterior.scaling.spread
     elif np.shape(spread) != (data.n_outputs,) or not in_range(*np.asarray(spread).tolist()):
         raise InputError(f"spread = {spread!r}: give {data.n_outputs} positive numbers, one for each output")
-    outside = fit.posterior.placed.extrapolated(fit.posterior.places(controls))
-    found = scores.judge(draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **exact)
+    outside = fit.posterior.extrapolated(controls)
+    levels = np.atleast_1d(levels)
+    found = scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **densities)
     return replace(found, status=fit.status, reasons=fit.reasons)

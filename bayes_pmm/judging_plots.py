@@ -140,6 +140,11 @@ def plot_left_out(left: LeftOut, control: str | None = None) -> Figure:
         other levels were asked for) of the data that it did not see, side by side where several refits predicted the
         same row. A refit that is not ok
         says so in the legend.
+
+    Raises
+    ------
+    InputError
+        If there is no such control.
     """
     data = left.data
     if control is not None and control not in data.control_names:

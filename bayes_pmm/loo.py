@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.special import logsumexp
 
 from bayes_pmm import scores
-from bayes_pmm.convergence import import_arviz
+from bayes_pmm.convergence import psis
 from bayes_pmm.data import Dataset
 from bayes_pmm.diagnostics import LIMITS
 from bayes_pmm.errors import BayesPMMError, InputError, status_lines
@@ -29,49 +29,10 @@ from bayes_pmm.settings import as_key, stream
 from bayes_pmm.validation import Refit, refit_without
 from bayes_pmm.widening import Widening
 
-__all__ = ["Loo", "loo", "psis"]
+__all__ = ["Loo", "loo"]
 
 ROUNDS = 30
 """Transformations tried for one datum, at most."""
-
-
-def psis(log_ratios: np.ndarray, r_eff: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Pareto-smoothed, normalised log weights (..., S) and Pareto k (...) from log ratios (..., S).
-
-    Parameters
-    ----------
-    log_ratios : array (..., S)
-        Up to a constant; −∞ for a weight of 0.
-    r_eff : float
-        Effective sample size of the draws over their number.
-
-    References
-    ----------
-    Vehtari, Simpson, Gelman, Yao, Gabry, Pareto smoothed importance sampling, JMLR 25 (2024); computed by ArviZ.
-    """
-    az = import_arviz()
-    if hasattr(az, "psislw"):
-        weights, k = az.psislw(np.array(log_ratios), r_eff)
-    else:
-        rows = np.reshape(log_ratios, (-1, np.shape(log_ratios)[-1]))
-        found = [_psis_of_arviz_1(row, r_eff) for row in rows]
-        weights = np.reshape([w for w, _ in found], np.shape(log_ratios))
-        k = np.reshape([k for _, k in found], np.shape(log_ratios)[:-1])
-    # ArviZ 1.x has NaN where too few weights are left for a tail, which is as bad as can be.
-    k = np.where(np.isnan(k), np.inf, k)
-    return weights - logsumexp(weights, axis=-1, keepdims=True), k
-
-
-def _psis_of_arviz_1(log_ratios: np.ndarray, r_eff: float) -> tuple[np.ndarray, float]:
-    from arviz_stats.base import array_stats
-
-    try:
-        # It takes log likelihoods, whose ratios are their inverses.
-        weights, k = array_stats.psislw(-log_ratios, r_eff, axis=-1)
-    except ValueError:
-        # The largest ratios are all the same, as of a chain that stuck: there is no tail to fit.
-        return log_ratios, np.inf
-    return weights, float(k)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,11 @@ class Noise:
     floor_scale : float
         Scale of f's half-Cauchy prior, in units of the output's own spread. Its tail lets a misfit be seen. It begins
         at the rounding of the levels: a model that interpolates exact data says nothing about floors below.
+
+    Raises
+    ------
+    InputError
+        If the scale is not positive and finite.
     """
 
     floor: bool = True

@@ -219,9 +219,20 @@ def parse_output(expression: str) -> Output:
 
 
 def as_outputs(outputs: Sequence["Output | str"]) -> tuple[Output, ...]:
-    """Tuple of outputs from outputs or their expressions."""
+    """Tuple of outputs from outputs or their expressions.
+
+    Raises
+    ------
+    InputError
+        If it is no list of them, or one is neither an output nor the text of one.
+    """
     if isinstance(outputs, str | Output):
         outputs = [outputs]
+    if isinstance(outputs, Mapping):
+        raise InputError(
+            "outputs: of a mapping one would not know whether its names or its values are meant; give a list, one"
+            " expression for each column of the data in their order, such as list(outputs.values())"
+        )
     if not isinstance(outputs, Iterable):
         raise InputError(f"outputs = {outputs!r}: give a list of expressions, such as ['E0', 'E1']")
     outputs = tuple(outputs)

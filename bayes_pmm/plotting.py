@@ -7,6 +7,7 @@ them.
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bayes_pmm.bands import KINDS, Bands
 from bayes_pmm.convergence import rhat_and_ess
+from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
+from bayes_pmm.inference.protocol import floors_of
 from bayes_pmm.predict import check_exact
 
 __all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
@@ -66,6 +69,7 @@ def plot_bands(
         If there is no such control or output, or the exact values do not fit the bands.
     """
     data = as_fit(fit).posterior.data
+    _check_same(data, bands)
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
     if exact is not None:
@@ -77,7 +81,7 @@ def plot_bands(
         raise InputError(f"no output is called '{unknown[0]}'; there are {', '.join(bands.output_names)}")
     figure, axes = panels(len(names))
     j = None if control is None else data.control_names.index(control)
-    curves = None if data.n_controls == 1 else _grid_curves(bands.controls, j)
+    curves = None if data.n_controls == 1 else _grid_curves(bands.controls, j, data.controls)
     for ax, name in zip(axes, names, strict=True):
         q = bands.output_names.index(name)
         truth = None if exact is None else exact[:, q]
@@ -93,13 +97,30 @@ def plot_bands(
             _points(ax, bands, q, x, np.argsort(x, kind="stable"), truth)
         else:
             x = np.arange(len(bands.controls))
-            ax.set_xlabel("prediction point")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.set_xlabel(f"prediction point: {', '.join(data.control_names)}")
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.xaxis.set_major_formatter(FuncFormatter(partial(_controls_of_point, bands.controls)))
             _points(ax, bands, q, x, x, truth)
         ax.set_ylabel(name)
     legend_below(figure)
     _mark_status(figure, bands.status, bands.reasons)
     return readable(figure)
+
+
+def _check_same(data: Dataset, bands: Bands) -> None:
+    """Bands of another fit would be drawn over these data, under the wrong names."""
+    known = set(data.output_names)
+    if bands.control_names != data.control_names or not set(bands.output_names) <= known:
+        raise InputError(
+            f"the bands of {', '.join(bands.output_names)} against {', '.join(bands.control_names)} are not of this fit"
+            f" of {', '.join(data.output_names)} against {', '.join(data.control_names)}; give fit.predict(controls)"
+        )
+
+
+def _controls_of_point(controls: np.ndarray, place: float, _position: int) -> str:
+    """Label of a prediction point: its controls."""
+    i = round(place)
+    return ", ".join(f"{c:.3g}" for c in controls[i]) if 0 <= i < len(controls) else ""
 
 
 class Picture(Figure):
@@ -155,10 +176,34 @@ def readable(figure: Figure) -> Figure:
 
 
 def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -> None:
-    """Bands of output q against the only control."""
+    """Bands of output q, of a panel's ``name``, against the only control; a limit such as 1/L → 0 beside them."""
     data = fit.posterior.data
+    q_data = data.output_names.index(bands.output_names[q])
     order = np.argsort(bands.controls[:, 0], kind="stable")
+    finite = np.isfinite(bands.controls[order, 0])
+    limit, order = order[~finite], order[finite]
+    seen = data.mask[:, q_data]
+    error = data.errors[seen, q_data]
+    ax.errorbar(
+        data.controls[seen, 0],
+        data.values[seen, q_data],
+        yerr=error if error.any() else None,
+        fmt="o",
+        ms=4,
+        color="black",
+        label="data",
+        zorder=5,
+    )
+    if len(limit):
+        ends = np.concatenate([bands.controls[order, 0], data.controls[seen, 0]])
+        edge = ends.max() + 0.08 * np.ptp(ends)
+        _points(ax, bands, q, np.full(len(bands.controls), edge), limit[:1], exact)
+        ax.annotate("∞", (edge, 0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
     x = bands.controls[order, 0]
+    if len(np.unique(x)) < 2:
+        if len(order):
+            _points(ax, bands, q, bands.controls[:, 0], order, exact)
+        return
     shades = np.linspace(0.2, 0.35, len(bands.levels))
     for level, shade in zip(bands.levels[::-1], shades, strict=True):
         low, high = (end[order, q] for end in bands.interval(level))
@@ -174,7 +219,6 @@ def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -
     if exact is not None:
         ax.plot(x, exact[order], "--", color="C3", lw=1.2, label="exact")
     # Grey begins where the data end, and not at a point of the prediction grid.
-    seen = data.mask[:, q]
     first, last = data.controls[seen, 0].min(), data.controls[seen, 0].max()
     for lo, hi in ((x[0], min(first, x[-1])), (max(last, x[0]), x[-1])):
         if lo < hi:
@@ -188,17 +232,6 @@ def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -
         lo, hi = (max(lo, last), hi) if x[i] > last else (lo, min(hi, first))
         label = _doubtful(bands, q)
         ax.axvspan(lo, hi, facecolor="none", edgecolor="0.75", hatch="//", lw=0, zorder=0, label=label)
-    error = data.errors[seen, q]
-    ax.errorbar(
-        data.controls[seen, 0],
-        data.values[seen, q],
-        yerr=error if error.any() else None,
-        fmt="o",
-        ms=4,
-        color="black",
-        label="data",
-        zorder=5,
-    )
 
 
 @dataclass(frozen=True)
@@ -213,15 +246,18 @@ class _Curves:
         Values of the other controls.
     rows : array (K, n)
         Rows of the controls on each curve, ascending along it.
+    of : int
+        Number of curves that the grid has; these may be fewer.
     """
 
     along: int
     others: np.ndarray
     rows: np.ndarray
+    of: int
 
 
-def _grid_curves(controls: np.ndarray, along: int | None) -> _Curves | None:
-    """Curves of a product grid of controls (N, p), or None if it is not one."""
+def _grid_curves(controls: np.ndarray, along: int | None, trained: np.ndarray) -> _Curves | None:
+    """Curves of a product grid of controls (N, p), or None if it is not one; of many those nearest to the data."""
     sizes = [len(np.unique(column)) for column in controls.T]
     if len(np.unique(controls, axis=0)) != len(controls) or np.prod(sizes) != len(controls):
         return None
@@ -230,10 +266,19 @@ def _grid_curves(controls: np.ndarray, along: int | None) -> _Curves | None:
         return None
     rest = np.delete(controls, along, axis=1)
     rows = np.lexsort((controls[:, along], *rest.T[::-1])).reshape(-1, sizes[along])
-    # More would hide each other.
-    if len(rows) > MAX_CURVES:
-        rows = rows[np.linspace(0, len(rows) - 1, MAX_CURVES).round().astype(int)]
-    return _Curves(along, rest[rows[:, 0]], rows)
+    others, of = rest[rows[:, 0]], len(rows)
+    # More would hide each other. First the one at each of the data's own values, and the rest evenly.
+    if of > MAX_CURVES:
+        unit = np.ptp(rest, axis=0)
+        unit = np.where(unit > 0, unit, 1.0)
+        own = np.unique(np.delete(trained, along, axis=1), axis=0)
+        apart = np.linalg.norm((others[:, None] - own[None]) / unit, axis=2)
+        nearest = [int(i) for i in np.argmin(apart, axis=0)]
+        evenly = np.linspace(0, of - 1, MAX_CURVES).round().astype(int).tolist()
+        ends = [evenly[0], evenly[-1]]
+        chosen = sorted(list(dict.fromkeys([*ends, *nearest, *evenly]))[:MAX_CURVES])
+        rows, others = rows[chosen], others[chosen]
+    return _Curves(along, others, rows, of)
 
 
 def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np.ndarray | None) -> None:
@@ -243,7 +288,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     widest = bands.levels[-1]
     low, high = bands.interval(widest)
     middle = bands.quantile(0.5)
-    seen = data.mask[:, q]
+    q_data = data.output_names.index(bands.output_names[q])
+    seen = data.mask[:, q_data]
     trained = np.delete(data.controls[seen], curves.along, axis=1)
     # With one other control its value sets the colour, of curves and data alike.
     if len(names) == 1:
@@ -263,7 +309,7 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
         ax.plot(x, inside, color=color, lw=1.6, label=label)
     ax.scatter(
         data.controls[seen, curves.along],
-        data.values[seen, q],
+        data.values[seen, q_data],
         s=16,
         c=marks,
         edgecolors="black",
@@ -273,7 +319,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     # What all curves have in common is explained in grey.
     for color, label in _marks(names, own, shade) if len(names) == 1 else [("0.7", "data")]:
         ax.plot([], [], "o", ms=4, mfc=color, mec="black", mew=0.5, label=label)
-    ax.fill_between([], [], [], color="0.4", alpha=0.3, lw=0, label=f"{100 * widest:g} % latent")
+    some = "" if len(curves.rows) == curves.of else f", {len(curves.rows)} of {curves.of} curves"
+    ax.fill_between([], [], [], color="0.4", alpha=0.3, lw=0, label=f"{100 * widest:g} % latent{some}")
     ax.plot([], [], ":", color="0.4", lw=1.2, label="outside the data")
     for rows in curves.rows:
         x, doubtful = bands.controls[rows, curves.along], bands.doubtful[rows, q]
@@ -327,9 +374,8 @@ def plot_residuals(fit: Fit) -> Figure:
     fit = as_fit(fit)
     data = fit.posterior.data
     mean = np.average(fit.sample(data.controls, kind="model").mean(1), axis=0, weights=fit.weights)
-    floor = 0.0
-    if fit.posterior.noise.floor:
-        floor = np.average(np.mean(fit.draws.sites["floor"] ** 2, axis=1), axis=0, weights=fit.weights)
+    floors = floors_of(fit.posterior, fit.draws)
+    floor = np.average(np.mean(floors**2, axis=1), axis=0, weights=fit.weights)
     r = (data.values - mean) / np.sqrt(floor + data.errors**2)
     figure = Picture(figsize=(5.2, 3.0), layout="constrained")
     ax = figure.subplots()

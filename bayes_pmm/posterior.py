@@ -2,7 +2,7 @@ r"""Model + prior + noise + data: a NumPyro model, its log densities, and its ou
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from bayes_pmm.basis import Custom
 from bayes_pmm.data import Dataset
+from bayes_pmm.defect import Growth, distances
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
@@ -32,6 +33,10 @@ EXCHANGED = 4.0
 """Levels that lie the wrong way round by more than so many times the scatter of their distance were mistyped."""
 
 
+ALIKE = 0.05
+"""Levels that agree within their errors and these shares of their variation are likely a degenerate pair."""
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """Posterior of a PMM's matrices given a data set.
@@ -47,6 +52,18 @@ class Posterior:
         Fitted to the data unless a stored one is given.
     widening : Widening
         How much bands are stretched outside the data. It is no part of the density.
+
+    Raises
+    ------
+    InputError
+        If the outputs do not fit the columns, the basis has more terms than there are rows, nothing says how noisy a
+        column is, levels stand in the wrong order in every row, or the data have no unit to work in.
+
+    Warns
+    -----
+    UserWarning
+        If a column is fitted as another output than its name says, levels stand in the wrong order in some rows, or
+        errors are likely in another unit than the data.
 
     Examples
     --------
@@ -84,7 +101,7 @@ class Posterior:
         pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
         object.__setattr__(self, "pmm", pmm)
         if not isinstance(pmm.basis, Custom):  # whose terms are the user's own affair
-            terms, rows = pmm.basis.n_terms(self.data.n_controls), self.data.n_rows
+            terms, rows = pmm.basis.n_terms(self.data.n_controls), int(self.data.mask.any(axis=1).sum())
             if terms > max(rows, 1 + self.data.n_controls):
                 raise InputError(
                     f"basis {pmm.basis}: {terms} terms, more than the {rows} rows of data; use a lower degree"
@@ -106,6 +123,12 @@ class Posterior:
             _check_order(self.data, self.pmm.outputs)
             _check_errors(self.data)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
+        empty = np.flatnonzero(~self.data.mask.any(axis=1))
+        if empty.size and not np.isfinite(np.asarray(self.terms(self.data.controls))).all():
+            raise InputError(
+                f"basis {pmm.basis}: not finite at the controls of row {empty[0]} or another that has no value; remove"
+                " such rows"
+            )
 
     def __repr__(self):
         pmm = self.pmm
@@ -136,15 +159,35 @@ class Posterior:
         """Compiled function from controls (N, p) to the coefficients (N, L) of the primary matrices."""
         return jax.jit(lambda c: self.scaling.coefficients(self.pmm.basis, c))
 
-    @cached_property
-    def placed(self) -> Dataset:
-        """The data at the :meth:`places` of their controls: what is outside, and how far, is judged there."""
-        return replace(self.data, controls=self.places(self.data.controls))
-
-    def places(self, controls: np.ndarray) -> np.ndarray:
-        """Where controls (N, p) lie for the question what is outside the data, by the basis: points (N, p)."""
-        seen = self.data.controls[self.data.mask.any(axis=1)]
+    def places(self, controls: np.ndarray, output: int) -> np.ndarray:
+        """Where controls (N, p) lie for the question what is outside an output's data, by the basis: points (N, p)."""
+        seen = self.data.controls[self.data.mask[:, output]]
         return self.pmm.basis.places(np.asarray(controls, float), seen)
+
+    def placed(self, output: int) -> Dataset:
+        """The data at the :meth:`places` of their controls: what is outside, and how far, is judged there."""
+        return replace(self.data, controls=self.places(self.data.controls, output))
+
+    def extrapolated(self, controls: np.ndarray) -> np.ndarray:
+        """Where controls (N, p) lie outside the data, output by output: (N, Q) of bool."""
+        return self._by_output(controls, Dataset.extrapolated)
+
+    def distances(self, controls: np.ndarray) -> np.ndarray:
+        """How far controls (N, p) lie outside the data of each output, in units of its controls' ranges: (N, Q)."""
+        return self._by_output(controls, distances)
+
+    def covariance_of_defect(self, growth: Growth, controls: np.ndarray, output: int) -> np.ndarray:
+        """Covariance (N, N) of an output's defect at controls (N, p), in units of its scale and the output's spread."""
+        return growth.covariance(self.placed(output), self.places(controls, output), output)
+
+    def _by_output(self, controls: np.ndarray, of: Callable[[Dataset, np.ndarray], np.ndarray]) -> np.ndarray:
+        """What ``of`` says (N, Q) of data and controls at each output's own places."""
+        done: dict[bytes, np.ndarray] = {}
+        for q, seen in enumerate(self.data.mask.T):
+            # Outputs of the same rows have the same places.
+            if seen.tobytes() not in done:
+                done[seen.tobytes()] = of(self.placed(q), self.places(controls, q))
+        return np.stack([done[seen.tobytes()][:, q] for q, seen in enumerate(self.data.mask.T)], axis=1)
 
     @property
     def matrix_prior(self) -> MatrixPrior:
@@ -281,7 +324,7 @@ def _check_errors(data: Dataset) -> None:
             warnings.warn(
                 f"the known errors of {data.output_names[q]} ({data.rms_errors[q]:.2g}) are"
                 f" {data.rms_errors[q] / left:.2g} times what its data scatter about a polynomial: check their unit",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
@@ -297,32 +340,67 @@ def _check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
                     f"column {data.output_names[q]} is {'negative' if sign > 0 else 'positive'} in every row, and"
                     f" {output} never is, because levels are counted by energy; write {other}"
                 )
-    level = [(q, o.index) for q, o in enumerate(outputs) if o.kind == "level"]
-    for (q, i), (p, j) in itertools.permutations(level, 2):
+    for q, p, sign_q, sign_p in _ordered(outputs):
         both = data.mask[:, q] & data.mask[:, p]
-        if i >= j or (i < 0) != (j < 0) or not both.any():
+        if not both.any():
             continue
-        above = data.values[both, q] - data.values[both, p]
-        if above.min() > 0 and above.mean() > 0.1 * np.std(data.values[both][:, [q, p]]):
-            lower, upper = data.output_names[q], data.output_names[p]
+        small, large = sign_q * data.values[both, q], sign_p * data.values[both, p]
+        above, known = small - large, np.hypot(data.errors[both, q], data.errors[both, p])
+        names = f"column {data.output_names[q]} (output {outputs[q]})", f"column {data.output_names[p]}"
+        beyond_noise = above.mean() > 3 * np.sqrt(np.mean(known**2) / len(known))
+        if above.min() > 0 and above.mean() > 0.1 * np.std([small, large]) and beyond_noise:
             raise InputError(
-                f"column {lower} (output {outputs[q]}) lies above column {upper} (output {outputs[p]}) in all"
-                f" {both.sum()} rows that have both, but levels are counted by energy: exchange the two"
+                f"{names[0]} lies above {names[1]} (output {outputs[p]}) in all {both.sum()} rows that have both, but"
+                " levels are counted by energy: exchange the two"
             )
         # Noise may exchange levels that nearly touch; their distance then scatters as much as they are exchanged by.
         # Where it is smooth but for its sign, two values of a row were mistyped.
-        known = 3 * np.hypot(data.errors[both, q], data.errors[both, p])
         with np.errstate(over="ignore"):
             smooth = EXCHANGED * scatter_of(data.controls[both], np.abs(above))
-        wrong = np.flatnonzero(both)[above > np.maximum(known, smooth)]
+            apart, error = np.sqrt(np.mean(above**2)), np.sqrt(np.mean(known**2))
+            alike = apart <= max(2 * error, 1e-9 * np.std(small)) and apart < ALIKE * np.std(small)
+        wrong = np.flatnonzero(both)[above > np.maximum(3 * known, smooth)]
         if wrong.size:
-            lower, upper = data.output_names[q], data.output_names[p]
             place = ", ".join(
                 f"{n} = {c:g}" for n, c in zip(data.control_names, data.controls[wrong[0]], strict=True)
             )
             warnings.warn(
-                f"column {lower} (output {outputs[q]}) lies above column {upper} (output {outputs[p]}) in {wrong.size}"
-                f" of {both.sum()} rows, first at {place}: levels are counted by energy, so exchange the two values"
-                " there; otherwise the row is fitted as noise",
-                stacklevel=3,
+                f"{names[0]} lies above {names[1]} (output {outputs[p]}) in {wrong.size} of {both.sum()} rows, first at"
+                f" {place}: levels are counted by energy, so exchange the two values there; otherwise the row is fitted"
+                " as noise",
+                stacklevel=4,
             )
+        if outputs[q].kind == "level" and both.sum() >= 3 and alike:
+            warnings.warn(
+                f"{names[0]} and {names[1]} agree within their errors in all {both.sum()} rows: if a symmetry makes the"
+                " pair degenerate (Kramers, say), the model does not know and pushes the two apart outside the data;"
+                f" fit {outputs[q]} alone, with the values of both as rows",
+                stacklevel=4,
+            )
+
+
+def _ordered(outputs: tuple[Output, ...]) -> Iterator[tuple[int, int, float, float]]:
+    """Pairs of outputs q, p of which the first is never above the second, whatever the matrices, with their signs."""
+    spans = [_span(o) for o in outputs]
+    for (q, a), (p, b) in itertools.permutations(enumerate(spans), 2):
+        if a is None or b is None or outputs[q].kind != outputs[p].kind:
+            continue
+        (low, high, sign), (lower, higher, other) = a, b
+        # A line is part of another if its ends are between those of it, counted from the same end of the spectrum.
+        part = (
+            low < lower
+            if outputs[q].kind == "level"
+            else lower <= low and high <= higher and (low, high) != (lower, higher)
+        )
+        if part and (low < 0) == (lower < 0):
+            yield q, p, sign, other
+
+
+def _span(output: Output) -> tuple[int, int, float] | None:
+    """Lower and upper level of an output and its sign, counted from one end of the spectrum; None for all others."""
+    if output.kind == "level":
+        return output.index, output.index, 1.0
+    if output.kind != "difference" or (output.upper < 0) != (output.lower < 0):
+        return None
+    sign = 1.0 if output.upper > output.lower else -1.0
+    return min(output.levels), max(output.levels), sign

@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from bayes_pmm import scores
 from bayes_pmm.bands import LEVELS, Bands, probabilities_of
 from bayes_pmm.columns import columns_by_name
 from bayes_pmm.doubts import bend
 from bayes_pmm.errors import InputError
-from bayes_pmm.inference.protocol import Draws, outputs_of
+from bayes_pmm.inference.protocol import Draws, floors_of, outputs_of
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import in_order, stretch
 
@@ -127,7 +128,7 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
             f" ({', '.join(posterior.data.control_names)})" + (", one point as [[...]]" if c.ndim < 2 else "")
         )
     # The limit 1/L → 0 is a place like any other, where the basis has it.
-    usable = np.isfinite(c) | (np.isinf(c) & np.isfinite(posterior.places(c)))
+    usable = np.isfinite(c) | (np.isinf(c) & np.isfinite(posterior.places(c, 0)))
     if not usable.all():
         row, column = np.argwhere(~usable)[0]
         raise InputError(f"controls: row {row}, {posterior.data.control_names[column]} is not finite")
@@ -183,7 +184,7 @@ def widened(
     """
     most_bent = float(np.max(bend(posterior, training, weights)))
     pmm = posterior.pmm
-    factors = posterior.widening.factors(posterior.placed, pmm.outputs, posterior.places(controls), most_bent)
+    factors = posterior.widening.factors(pmm.outputs, posterior.distances(controls), most_bent)
     stretched = stretch(outputs, factors, weights)
     outside = np.any(factors != 1.0, axis=1)
     if outside.any():
@@ -197,6 +198,7 @@ def with_noise(
     outputs: np.ndarray,
     key: jax.Array,
     defect: np.ndarray | None = None,
+    joint: bool = True,
 ) -> dict[str, np.ndarray]:
     """Draws of both kinds from the outputs of the PMM.
 
@@ -207,17 +209,21 @@ def with_noise(
     key : PRNG key
     defect : array (chain, draw, N, Q), optional
         Draws of a learned defect at the same controls.
+    joint : bool
+        Floor and error independent from control to control, as they are. Otherwise each draw has the same at all
+        controls: the law at each of them is no other, and what is made of it, such as a band, does not scatter along
+        a curve or depend on which other controls there are.
 
     Returns
     -------
     dict of kind to array (chain, draw, N, Q)
     """
     k1, k2 = jax.random.split(key)
+    shape = outputs.shape if joint else (*outputs.shape[:2], 1, outputs.shape[3])
     latent = outputs if defect is None else outputs + defect
     if posterior.noise.floor:
-        latent = latent + draws.sites["floor"][:, :, None, :] * np.asarray(
-            jax.random.normal(k1, outputs.shape)
-        )
+        floors = floors_of(posterior, draws)[:, :, None, :]
+        latent = latent + floors * np.asarray(jax.random.normal(k1, shape))
     # The floor is normal, but a strength is a square.
     strengths = [q for q, o in enumerate(posterior.pmm.outputs) if o.kind == "transition"]
     if strengths:
@@ -226,7 +232,7 @@ def with_noise(
     rms = posterior.data.rms_errors
     predictive = latent
     if np.any(rms > 0):
-        predictive = latent + rms * np.asarray(jax.random.normal(k2, outputs.shape))
+        predictive = latent + rms * np.asarray(jax.random.normal(k2, shape))
     return {"latent": latent, "predictive": predictive}
 
 
@@ -245,14 +251,12 @@ def bands_of(
     mean, sd, quantiles = {}, {}, {}
     for kind, values in samples.items():
         flat = values.reshape(-1, *values.shape[2:])
-        if weights is None or np.allclose(weights, 1.0):
-            mean[kind], sd[kind] = flat.mean(0), flat.std(0, ddof=1)
-            quantiles[kind] = np.quantile(flat, probabilities, axis=0)
-        else:
-            w = np.repeat(weights, values.shape[1])
-            mean[kind] = np.average(flat, axis=0, weights=w)
-            sd[kind] = np.sqrt(np.average((flat - mean[kind]) ** 2, axis=0, weights=w))
-            quantiles[kind] = np.quantile(flat, probabilities, axis=0, weights=w, method="inverted_cdf")
+        w = np.repeat(np.ones(len(values)) if weights is None else weights, values.shape[1])
+        mean[kind] = np.average(flat, axis=0, weights=w)
+        # As np.cov does it with aweights.
+        degrees = w.sum() - np.sum(w**2) / w.sum()
+        sd[kind] = np.sqrt(np.tensordot(w, (flat - mean[kind]) ** 2, axes=1) / degrees)
+        quantiles[kind] = scores.quantiles(flat, probabilities, w)
     return Bands(
         controls=controls,
         control_names=posterior.data.control_names,
@@ -260,7 +264,7 @@ def bands_of(
         mean=mean,
         sd=sd,
         quantiles=quantiles,
-        extrapolated=posterior.placed.extrapolated(posterior.places(controls)),
+        extrapolated=posterior.extrapolated(controls),
         status=status,
         reasons=reasons,
         doubts={} if doubts is None else doubts,

@@ -79,6 +79,11 @@ class Prior:
     gauge : {"reference", "none"}
         "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For
         tests.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive and finite, or a choice is unknown.
     """
 
     scale_median: float = 2.0
@@ -184,6 +189,11 @@ class MatrixPrior:
         Indices of the levels that the outputs use; the first one is the anchor.
     terms_unit : float or array ()
         Factor on the scale medians of all primary matrices but the first.
+
+    Raises
+    ------
+    InputError
+        If couplings are asked for that only real matrices in the reference gauge have.
     """
 
     prior: Prior

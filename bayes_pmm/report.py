@@ -25,7 +25,7 @@ def summary(fit: Fit, bands: Bands | None = None) -> dict:
     names, exact = fit.posterior.data.output_names, info.get("against_exact")
     sigma = dict.fromkeys(names)
     if fit.posterior.noise.floor:
-        sigma = dict(zip(names, map(float, median_floor(fit.draws, fit.weights)), strict=True))
+        sigma = dict(zip(names, map(float, median_floor(fit.posterior, fit.draws, fit.weights)), strict=True))
     return {
         "status": d.status,
         "reasons": list(d.reasons),

@@ -224,7 +224,9 @@ def _output_units(data: Dataset, outputs: tuple[Output, ...], centre: bool) -> t
             scale[q] = s
         else:
             values, strengths = pool(["expectation"], o.operator), pool(["transition"], o.operator)
-            if strengths.size and strengths.min() < -3 * strengths.std():
+            if strengths.size and (
+                strengths.min() < -3 * strengths.std() or strengths.max() <= 0 > strengths.min()
+            ):
                 raise InputError(f"output {o}: a transition strength cannot be negative; check the column")
             m_A = values.mean() if values.size else 0.0
             sizes = [_deviation(values)] if values.size else []

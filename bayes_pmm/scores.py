@@ -33,6 +33,21 @@ LEVELS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Probabilities of the central intervals whose coverage is compared with them: 10 % to 90 %."""
 
 
+def quantiles(draws: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> np.ndarray:
+    """Quantiles (K, ...) of draws (S, ...): interpolated where all weights are alike, else of the weighted draws.
+
+    Parameters
+    ----------
+    draws : array (S, ...)
+    probabilities : array (K,)
+    weights : array (S,), optional
+        Equal if not given.
+    """
+    if weights is None or np.ptp(weights) == 0:
+        return np.quantile(draws, probabilities, axis=0)
+    return np.quantile(draws, probabilities, axis=0, weights=weights, method="inverted_cdf")
+
+
 def coverage(
     draws: ArrayLike, truth: ArrayLike, *, level: float = 0.9, axis=None, weights: ArrayLike | None = None
 ) -> np.ndarray:
@@ -211,6 +226,11 @@ def reliability(pits: ArrayLike, levels: ArrayLike = LEVELS) -> np.ndarray:
     -------
     array (K,)
         NaN if nothing is left.
+
+    Raises
+    ------
+    InputError
+        If a level is not a probability.
     """
     u = np.asarray(pits, float).ravel()
     u, levels = u[~np.isnan(u)], np.asarray(levels, float)
@@ -386,9 +406,7 @@ def _interval(draws: np.ndarray, level: float, w: np.ndarray) -> np.ndarray:
     if not 0 < level < 1:
         raise InputError(f"level = {level} is not a probability; use a number between 0 and 1")
     ends = [(1 - level) / 2, (1 + level) / 2]
-    if np.ptp(w) == 0:
-        return np.quantile(draws, ends, axis=0)
-    return np.quantile(draws, ends, axis=0, weights=w, method="inverted_cdf")
+    return quantiles(draws, ends, w)
 
 
 def against(value: float, spread: float) -> str:

@@ -41,6 +41,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bayes_pmm.errors import InputError
+
 __all__ = ["DEGENERACY", "directional_derivatives", "eigh", "levels"]
 
 DEGENERACY = 8.0
@@ -66,7 +68,7 @@ def levels(M: Any) -> jax.Array:
 
     Raises
     ------
-    ValueError
+    InputError
         If the last two axes are not square.
 
     Examples
@@ -100,7 +102,7 @@ def eigh(M: Any) -> tuple[jax.Array, jax.Array]:
 
     Raises
     ------
-    ValueError
+    InputError
         If the last two axes are not square.
     """
     return _eigh_dropped(_hermitian_part(M))
@@ -128,7 +130,7 @@ def directional_derivatives(M: Any, dM: Any, tol: Any = None) -> jax.Array:
 
     Raises
     ------
-    ValueError
+    InputError
         If the last two axes are not square or the shapes do not broadcast.
 
     Examples
@@ -139,7 +141,7 @@ def directional_derivatives(M: Any, dM: Any, tol: Any = None) -> jax.Array:
     M, dM = _hermitian_part(M), _hermitian_part(dM)
     if M.shape[-1] != dM.shape[-1]:
         msg = f"Expected a matrix and a direction of the same size, got {M.shape} and {dM.shape}."
-        raise ValueError(msg)
+        raise InputError(msg)
     shape = jnp.broadcast_shapes(M.shape, dM.shape)
     dM = jnp.broadcast_to(dM, shape)
     w, V = _eigh_strict(jnp.broadcast_to(M, shape))
@@ -233,5 +235,5 @@ def _hermitian_part(M: Any) -> jax.Array:
         M = M.astype(jnp.result_type(float))
     if M.ndim < 2 or M.shape[-1] != M.shape[-2]:
         msg = f"Expected square matrices of shape (..., n, n), got {M.shape}."
-        raise ValueError(msg)
+        raise InputError(msg)
     return 0.5 * (M + _adjoint(M))

@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ def read_dataset(
     path: str | os.PathLike[str],
     controls: Sequence[str] | str,
     outputs: Sequence[str] | str,
-    errors: Sequence[str | None] | str | None = None,
+    errors: Sequence[str | None] | Mapping[str, str] | str | None = None,
     where: str | None = None,
     long: tuple[str, str] | None = None,
 ) -> tuple[Dataset, np.ndarray | None]:
@@ -122,9 +122,9 @@ def read_dataset(
         Column names; a single text is one name, blanks and commas included.
     outputs : sequence of str, or str
         Column names; in a long table, values of its WHICH column.
-    errors : sequence of (str or None), or str, optional
-        The column of each output's errors, "-" or None for an output without. In a long table all the errors
-        stand in one column, and one name is enough.
+    errors : sequence of (str or None), mapping of outputs to names, or str, optional
+        The column of each output's errors, "-" or None for an output without, or missing in the mapping. In a long
+        table all the errors stand in one column, and one name is enough.
     where : str, optional
         The rows to keep, see `bayes_pmm.conditions.parse_where`. Outputs of the other rows are not looked at.
     long : (str, str), optional
@@ -150,7 +150,15 @@ def read_dataset(
     UserWarning
         Where there are fewer rows than outputs, which may mean a transposed table.
     """
+    _check_kinds(path, where)
     file = shown(path, 200)
+    if isinstance(errors, Mapping):
+        wanted = [outputs] if isinstance(outputs, str) else list(outputs)
+        if unknown := [name for name in errors if name not in wanted]:
+            raise InputError(
+                f"{file}: errors: {shown(unknown[0])} is no output; there are {', '.join(wanted)}"
+            )
+        errors = [errors.get(name) for name in wanted]
     controls, outputs, errors = (
         [names] if isinstance(names, str) else names for names in (controls, outputs, errors)
     )
@@ -184,7 +192,7 @@ def read_dataset(
     points = np.array([[cells.finite(row, name) for name in controls] for row in rows])
     kept = np.array([cells.satisfies(row, conditions) for row in rows])
     if not kept.any():
-        raise InputError(f"{file}: --where {shown(where)} keeps no row; correct the condition")
+        raise InputError(f"{file}: condition {shown(where)} keeps no row; correct the condition")
     values = np.full((len(rows), len(outputs)), np.nan)
     sigmas = np.zeros(values.shape)
     for i, row in enumerate(rows):
@@ -198,7 +206,7 @@ def read_dataset(
                 sigmas[i, j] = cells.positive(row, error_columns[j])
     observed = ~np.isnan(values)
     for j in np.flatnonzero(~observed.any(axis=0)):
-        scope = "every row" if where is None else "every row that --where keeps"
+        scope = "every row" if where is None else "every row that the condition keeps"
         raise InputError(
             f"{file}: column {shown(value_columns[j])}: "
             + ("" if long is None else f"output {shown(outputs[j])} ")
@@ -292,7 +300,7 @@ class Cells:
         if np.isnan(number):
             raise InputError(
                 f"{self._place(row, name)}the cell is empty or NaN, but a control, and a column in "
-                f"--where, needs a number in every row; fill it in or remove the row"
+                f"where, needs a number in every row; fill it in or remove the row"
                 + (f", or begin it with {_COMMENT} if it is a line of units" if row == 0 else "")
             )
         return number
@@ -304,7 +312,7 @@ class Cells:
             what = "is empty or NaN" if np.isnan(number) else f"is {number!r}"
             raise InputError(
                 f"{self._place(row, name)}the error {what}; an error must be positive and finite wherever "
-                f"its output is given, so correct it, or write - in --errors if none is known"
+                f"its output is given, so correct it, or write - in errors if none is known"
             )
         return number
 
@@ -382,6 +390,17 @@ def _separator_hint(header: list[str]) -> str:
     return ""
 
 
+def _check_kinds(path: object, where: object) -> None:
+    """Answer what a user of Python may try."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"read_dataset reads a file, and {type(path).__name__} is no path; for a table in memory use"
+            " Dataset.from_columns(df[['g']], df[['E0', 'E1']])"
+        )
+    if where is not None and not isinstance(where, str):
+        raise InputError(f"where = {where!r}: give a text, such as 'g <= 1'")
+
+
 def _error_columns(
     file: str, errors: Sequence[str | None] | None, outputs: list[str], long: tuple[str, str] | None
 ) -> list[str | None]:
@@ -393,14 +412,12 @@ def _error_columns(
         names = names * len(outputs)
     if len(names) != len(outputs):
         raise InputError(
-            f"{file}: --errors names {len(names)} columns for {len(outputs)} outputs; give one per output in "
+            f"{file}: errors names {len(names)} columns for {len(outputs)} outputs; give one per output in "
             f"the same order, - for none"
         )
     if long is not None and len(set(names) - {None}) > 1:
         given = ", ".join(shown(name) for name in dict.fromkeys(names) if name is not None)
-        raise InputError(
-            f"{file}: --errors names {given}, but a long table has one column of errors; give one"
-        )
+        raise InputError(f"{file}: errors names {given}, but a long table has one column of errors; give one")
     return names
 
 
@@ -413,7 +430,7 @@ def _check_roles(
 ) -> None:
     """Refuse a column with two roles, or no control or output at all."""
     if not controls or not outputs:
-        what = "--controls" if not controls else "--outputs"
+        what = "controls" if not controls else "outputs"
         raise InputError(f"{file}: {what} names no column; name at least one")
     columns = [*controls, *(outputs if long is None else long)]
     # Outputs of a long table are no columns, but they must not be named twice or like a control.
@@ -426,8 +443,8 @@ def _check_roles(
     for name in error_columns:
         if name in columns:
             raise InputError(
-                f"{file}: column {shown(name)}: --errors names it, and so does another option; "
+                f"{file}: column {shown(name)}: errors names it, and so does another option; "
                 f"give each its own"
             )
         if name == "":
-            raise InputError(f"{file}: --errors has an empty entry; write - for an output without errors")
+            raise InputError(f"{file}: errors has an empty entry; write - for an output without errors")

@@ -170,18 +170,14 @@ class LeftOut:
     __repr__ = __str__
 
 
-def refit_without(
-    posterior: Posterior, left: np.ndarray, method: Method | str, key: jax.Array, *, keep_units: bool = False
-) -> Fit:
-    """Fit without some of the data; its status counts what was left out.
+def without(posterior: Posterior, left: np.ndarray, *, keep_units: bool = False) -> Posterior:
+    """The posterior of what is left of the data.
 
     Parameters
     ----------
     posterior : Posterior
     left : array (N, Q) of bool
         Data to leave out.
-    method : Method or str
-    key : PRNG key
     keep_units : bool
         Keep the scaling that was fitted to all data. It sets the prior's units, so by default it is fitted again: who
         did not have the left-out data would not have known it. A reference that is not the mean of the controls was
@@ -191,26 +187,40 @@ def refit_without(
     ------
     InputError
         If what is left is not a data set, or cannot be scaled.
-    BayesPMMError
-        If no start fits it.
     """
     data = posterior.data
     values = np.where(left, np.nan, data.values)
-    rows = np.flatnonzero(~np.isnan(values).all(axis=1))
-    kept = replace(data, values=values).select(rows)
+    kept = replace(data, values=values).select(np.flatnonzero(~np.isnan(values).all(axis=1)))
     scaling, chosen = posterior.scaling if keep_units else None, posterior.scaling.control_reference
-    if not keep_units and not np.allclose(chosen, data.controls[data.mask.any(axis=1)].mean(axis=0)):
+    seen = data.controls[data.mask.any(axis=1)]
+    # In units of the controls, whatever these are.
+    if not keep_units and np.any(np.abs(chosen - seen.mean(axis=0)) > 1e-9 * np.ptp(seen, axis=0)):
         scaling = fit_scaling(kept, posterior.pmm.outputs, posterior.pmm.basis, np.asarray(chosen))
+    with warnings.catch_warnings():
+        # What was said of the posterior itself is not said again of each refit.
+        warnings.simplefilter("ignore", UserWarning)
+        return replace(posterior, data=kept, scaling=scaling)
+
+
+def refit_without(
+    posterior: Posterior, left: np.ndarray, method: Method | str, key: jax.Array, *, keep_units: bool = False
+) -> Fit:
+    """Fit :func:`without` some of the data; its status counts what was left out.
+
+    Raises
+    ------
+    InputError
+        If what is left is not a data set, or cannot be scaled.
+    BayesPMMError
+        If no start fits it.
+    """
     if isinstance(method, Laplace | Variational):
         # Nobody sees how a refit compares with exact draws, which take far longer than it.
         method = replace(method, exact=None)
     # Chains must agree at what was left out too, not only where they saw data.
+    data = posterior.data
     there = data.controls[(left & data.mask).any(axis=1)]
-    with warnings.catch_warnings():
-        # What was said of the posterior itself is not said again of each refit.
-        warnings.simplefilter("ignore", UserWarning)
-        without = replace(posterior, data=kept, scaling=scaling)
-    return fit(without, method, key=key, controls=there)
+    return fit(without(posterior, left, keep_units=keep_units), method, key=key, controls=there)
 
 
 def leave_future_out(
@@ -316,6 +326,11 @@ def k_fold(
     Returns
     -------
     LeftOut
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two folds, more folds than rows, or labels that do not fit the rows.
     """
     posterior = as_posterior(posterior)
     data = posterior.data
@@ -396,10 +411,11 @@ def _left_out(posterior, method, key, plan, skipped, levels) -> LeftOut:
             continue
         except BayesPMMError as error:
             refits.append(Refit(title, "failed", (str(error),), tuple(rows.tolist())))
-            outside, predicted = np.zeros(left.shape, bool)[rows], None
+            outside = without(posterior, left).extrapolated(data.controls[rows])
+            predicted = None
         else:
             refits.append(Refit(title, found.status, found.reasons, tuple(rows.tolist())))
-            outside = found.posterior.placed.extrapolated(found.posterior.places(data.controls[rows]))
+            outside = found.posterior.extrapolated(data.controls[rows])
             predicted = _predicted(found, data, rows, probabilities)
         i, q = np.nonzero(left[rows])
         columns = {
@@ -440,7 +456,5 @@ def _predicted(
         "pit": scores.pit(mean, y, sd=sd, weights=w),
         "z": (y - centre) / np.sqrt(variance),
         "crps": scores.crps(draws, y, weights=w),
-        "quantiles": np.moveaxis(
-            np.quantile(draws, probabilities, axis=0, weights=w, method="inverted_cdf"), 0, -1
-        ),
+        "quantiles": np.moveaxis(scores.quantiles(draws, probabilities, w), 0, -1),
     }

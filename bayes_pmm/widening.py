@@ -21,8 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_pmm.data import Dataset
-from bayes_pmm.defect import distances
 from bayes_pmm.errors import InputError
 from bayes_pmm.outputs import Output
 from bayes_pmm.settings import in_range, plain_numbers
@@ -41,6 +39,11 @@ class Widening:
         to be exact.
     most : float
         r_max, the largest r/b.
+
+    Raises
+    ------
+    InputError
+        If a number is negative or not finite.
     """
 
     rate: float = 0.015
@@ -57,17 +60,18 @@ class Widening:
         """min(r/b, r_max) for the bend b; without bend r_max, unless r is 0."""
         return 0.0 if self.rate == 0 else min(self.rate / max(bend, 1e-300), self.most)
 
-    def factors(
-        self, data: Dataset, outputs: tuple[Output, ...], controls: np.ndarray, bend: float
-    ) -> np.ndarray:
-        """Factors k (N, Q) at controls (N, p): 1 inside the data and for outputs that are not levels or differences.
+    def factors(self, outputs: tuple[Output, ...], distances: np.ndarray, bend: float) -> np.ndarray:
+        """Factors k (N, Q): 1 inside the data and for outputs that are not levels or differences.
 
         Parameters
         ----------
+        outputs : tuple of Output (Q)
+        distances : array (N, Q)
+            d, from :meth:`~bayes_pmm.posterior.Posterior.distances`.
         bend : float
             b.
         """
-        return 1.0 + self.slope(bend) * np.sqrt(distances(data, controls)) * self.widens(outputs)
+        return 1.0 + self.slope(bend) * np.sqrt(distances) * self.widens(outputs)
 
     @staticmethod
     def widens(outputs: tuple[Output, ...]) -> np.ndarray:

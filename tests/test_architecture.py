@@ -97,7 +97,6 @@ ARVIZ_ROOMS = {
     "arviz_io",
     "convergence",
     "calibration",
-    "loo",
     "judging_plots",
     "bands",
 }
@@ -249,6 +248,17 @@ def test_the_page_on_architecture_has_every_room():
     assert named - rooms == set()
 
 
+def test_every_allowance_is_used():
+    """A room that may import ArviZ or xarray does so."""
+    uses = {
+        module
+        for module, path in MODULES.items()
+        for _, dotted in imported(ast.parse(path.read_text(encoding="utf-8")))
+        if dotted.split(".")[0].startswith("arviz") or dotted.split(".")[0] == "xarray"
+    }
+    assert uses == ARVIZ_ROOMS
+
+
 def test_the_reference_lists_every_name_of_the_package():
     page = (PACKAGE.parent / "docs" / "api.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| \{py:\w+\}`(\w+) <", page, re.MULTILINE)) | {"problems"}
@@ -256,7 +266,9 @@ def test_the_reference_lists_every_name_of_the_package():
 
 
 def test_every_room_is_on_a_page_of_the_reference():
-    pages = "".join((PACKAGE.parent / "docs" / f"{page}.md").read_text("utf-8") for page in ("api", "internals"))
+    pages = "".join(
+        (PACKAGE.parent / "docs" / f"{page}.md").read_text("utf-8") for page in ("api", "internals")
+    )
     shown = set(re.findall(r"automodule:: bayes_pmm\.([\w.]+)", pages))
     hidden = {"", "__main__", "cli", "progress", "settings"}
     missing = {m for m in MODULES if not m.startswith("problems.")} - shown - hidden

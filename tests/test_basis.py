@@ -184,10 +184,10 @@ def _two_levels(controls, basis):
 def test_inverse_powers_are_as_far_away_as_their_reciprocals():
     L, at = np.array([4.0, 5.0, 8.0, 10.0]), np.array([[2.0], [7.0], [20.0], [1e9], [np.inf]])
     inverse, affine = _two_levels(L, bp.InversePowers(1)), _two_levels(1 / L, bp.Affine())
-    for posterior, places in ((inverse, inverse.places(at)), (affine, 1 / at)):
-        outside = posterior.placed.extrapolated(places)[:, 0]
+    for posterior, places in ((inverse, inverse.places(at, 0)), (affine, 1 / at)):
+        outside = posterior.placed(0).extrapolated(places)[:, 0]
         np.testing.assert_array_equal(outside, [True, False, True, True, True])
-        d = distances(posterior.placed, posterior.places(at) if posterior is inverse else 1 / at)[:, 0]
+        d = distances(posterior.placed(0), posterior.places(at, 0) if posterior is inverse else 1 / at)[:, 0]
         np.testing.assert_allclose(d, [0.25 / 0.15, 0.0, 0.05 / 0.15, 0.1 / 0.15, 0.1 / 0.15], atol=1e-6)
     np.testing.assert_array_equal(check_controls(inverse, at), at)
     with pytest.raises(InputError, match="L is not finite"):
@@ -202,18 +202,33 @@ def test_a_period_away_is_the_same_place():
     x = np.array([0.1, 0.5, 0.9, 1.2])
     posterior = _two_levels(x, bp.Fourier(1, 2.0))
     at = np.array([[0.7], [1.3], [1.9], [-0.05]])
-    near = posterior.placed.extrapolated(posterior.places(at))[:, 0]
+    near = posterior.extrapolated(at)[:, 0]
     np.testing.assert_array_equal(near, [False, True, True, True])
-    d = distances(posterior.placed, posterior.places(at))
+    d = posterior.distances(at)
     np.testing.assert_allclose(d[:, 0] * 1.1, [0.0, 0.1, 0.2, 0.15], atol=1e-9)
     for periods in (1, -3, 1000):
-        np.testing.assert_allclose(
-            distances(posterior.placed, posterior.places(at + 2 * periods)), d, atol=1e-9
-        )
+        np.testing.assert_allclose(posterior.distances(at + 2 * periods), d, atol=1e-9)
     # Data across the seam of the period lie together.
     across = _two_levels([1.8, 1.9, 0.0, 0.2], bp.Fourier(1, 2.0))
-    assert not across.placed.extrapolated(across.places(np.array([[1.95], [4.1]]))).any()
-    assert across.placed.extrapolated(across.places(np.array([[1.0]]))).all()
+    assert not across.extrapolated(np.array([[1.95], [4.1]])).any()
+    assert across.extrapolated(np.array([[1.0]])).all()
+
+
+def test_each_output_has_a_circle_of_its_own():
+    """Where another output fills the gap of this one, this one is extrapolated there all the same."""
+    phases = np.array([0.05, 0.1, 0.2, 0.25, 0.3, 0.45, 0.6, 0.75, 0.8, 0.9, 0.95, 1.0])
+    own = ~((phases > 0.26) & (phases < 0.89))
+    values = np.stack([phases, np.where(own, 3 + phases, np.nan)], axis=1)
+    values[phases < 0.2, 0] = np.nan
+    both = bp.Dataset(phases[:, None], values, None, ("phase",), ("E0", "E1"))
+    alone = bp.Dataset(phases[own, None], values[own, 1:], None, ("phase",), ("E1",))
+    at = np.array([[0.15], [0.3], [0.5], [0.7]])
+    found = bp.Posterior(both, bp.PMM(["E0", "E1"], dim=2, basis="fourier:1:1.0"))
+    single = bp.Posterior(alone, bp.PMM(["E1"], dim=2, basis="fourier:1:1.0"))
+    np.testing.assert_array_equal(found.extrapolated(at)[:, 1], [False, True, True, True])
+    np.testing.assert_array_equal(found.extrapolated(at)[:, 1], single.extrapolated(at)[:, 0])
+    np.testing.assert_allclose(found.distances(at)[:, 1], single.distances(at)[:, 0], atol=1e-12)
+    assert not found.extrapolated(at)[:, 0][1:].any()
 
 
 def test_other_bases_leave_controls_where_they_are():
@@ -223,4 +238,4 @@ def test_other_bases_leave_controls_where_they_are():
         bp.Custom(lambda c: jnp.stack([c[:, 0] ** 0, 1 / c[:, 0]], axis=1)),
     ):
         posterior = _two_levels([1.0, 2.0, 3.0, 4.0], basis)
-        np.testing.assert_array_equal(posterior.placed.controls, posterior.data.controls)
+        np.testing.assert_array_equal(posterior.placed(0).controls, posterior.data.controls)

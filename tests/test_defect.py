@@ -38,7 +38,8 @@ def test_draws_vanish_inside_and_have_the_stated_covariance_outside():
     growth = Growth(power=1.5, length=1.0, prior=0.1)
     defect = Defect((0.0, 0.4), (0.25, 0.75), growth)
     controls = np.array([[1.0], [3.0], [4.0]])  # distance 0, 1/2 and 1 from rows on [0, 2]
-    x = defect.sample(data, np.array([2.0]), controls, (4, 5000), jax.random.key(0))
+    kernels = [growth.covariance(data, controls, 0)]
+    x = defect.sample(kernels, np.array([2.0]), (4, 5000), jax.random.key(0))
     assert x.shape == (4, 5000, 3, 1)
     assert np.all(x[:, :, 0] == 0)
     flat = x.reshape(-1, 3)[:, 1:]
@@ -49,8 +50,20 @@ def test_draws_vanish_inside_and_have_the_stated_covariance_outside():
     # The kurtosis of this mixture of normals is 4.
     tolerance = 4 * np.sqrt((4 - 1) / len(flat)) * np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert np.all(np.abs(flat.T @ flat / len(flat) - expected) < tolerance)
-    again = defect.sample(data, np.array([2.0]), controls, (4, 5000), jax.random.key(0))
+    again = defect.sample(kernels, np.array([2.0]), (4, 5000), jax.random.key(0))
     np.testing.assert_array_equal(x, again)
+
+
+def test_the_correlation_length_is_in_ranges_of_the_outputs_own_rows():
+    """Neither the rows of another output nor a row without any value change it."""
+    c = np.array([0.0, 0.5, 1.0, 10.0, 1000.0])
+    values = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [np.nan, 3.0], [np.nan, np.nan]])
+    at = np.array([[2.0], [5.0]])
+    K = Growth(length=1.0).covariance(Dataset(c[:, None], values, None, ("g",), ("E0", "E1")), at, 0)
+    assert K[0, 1] / np.sqrt(K[0, 0] * K[1, 1]) == pytest.approx(np.exp(-4.5))
+    np.testing.assert_allclose(
+        distances(Dataset(c[:, None], values, None, ("g",), ("E0", "E1")), at)[:, 0], [1, 4]
+    )
 
 
 def test_the_scale_of_simulated_residuals_is_recovered():

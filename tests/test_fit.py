@@ -63,17 +63,63 @@ def test_latent_is_stretched_model_plus_floor(two_level):
     assert abs(standardised.var() - 1) < 4 * np.sqrt(2 / n)
 
 
-def test_bands_are_quantiles_of_the_joint_draws(two_level):
+def test_bands_are_quantiles_of_the_draws(two_level):
     problem, fit = two_level
-    bands, draws = fit.predict(problem.outside), fit.sample(problem.outside)
+    bands, draws = fit.predict(problem.outside), fit.sample(problem.outside, joint=False)
     np.testing.assert_allclose(
         bands.quantiles["latent"], np.quantile(draws.reshape(-1, *draws.shape[2:]), QUANTILES, axis=0)
     )
-    covariance = fit.covariance(problem.outside)
-    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), bands.sd["latent"].ravel(), rtol=1e-12)
+    sd = draws.reshape(-1, bands.sd["latent"].size).std(axis=0, ddof=1)
+    np.testing.assert_allclose(bands.sd["latent"].ravel(), sd, rtol=1e-12)
+    # Joint draws have another floor at each control, of the same law.
+    joint, S = fit.sample(problem.outside).reshape(-1, sd.size), draws.shape[0] * draws.shape[1]
+    np.testing.assert_allclose(
+        np.sqrt(np.diag(fit.covariance(problem.outside))), joint.std(axis=0, ddof=1), rtol=1e-12
+    )
+    np.testing.assert_allclose(joint.std(axis=0), sd, rtol=4 / np.sqrt(S))
     with pytest.raises(bp.InputError, match="not stored"):
         bands.quantile(0.5001)
     assert list(bands.to_dataframe().columns) == list(bands.columns)
+
+
+def test_bands_at_a_control_do_not_depend_on_the_others(two_level):
+    _, fit = two_level
+    alone, thrice = fit.predict([0.5]), fit.predict([0.5, 2.0, 0.5])
+    for i in (0, 2):
+        np.testing.assert_allclose(
+            thrice.quantiles["latent"][:, i], alone.quantiles["latent"][:, 0], rtol=1e-12
+        )
+        np.testing.assert_allclose(thrice.mean["predictive"][i], alone.mean["predictive"][0], rtol=1e-12)
+
+
+def test_bands_of_one_output(two_level):
+    _, fit = two_level
+    bands = fit.predict([0.5, 9.0])
+    one = bands[bands.output_names[1]]
+    assert len(one) == len(bands) == 2
+    assert one.output_names == bands.output_names[1:2]
+    np.testing.assert_array_equal(one.interval(0.9)[1], bands.interval(0.9)[1][:, 1:2])
+    np.testing.assert_array_equal(one.doubtful, bands.doubtful[:, 1:2])
+    assert list(one.to_dataframe()["output"].unique()) == list(one.output_names)
+    with pytest.raises(bp.InputError, match="no output is called 'E9'; there are"):
+        bands["E9"]
+
+
+def test_settings_of_the_method_may_be_given_to_fit(two_level):
+    _, fit = two_level
+    quick = {"chains": 2, "warmup": 20, "draws": 8}
+    given = bp.fit(fit, "nuts", key=1, **quick)
+    named = bp.fit(fit.posterior, bp.NUTS(**quick), key=1)
+    for site, values in named.draws.sites.items():
+        np.testing.assert_array_equal(given.draws.sites[site], values)
+    for wrong, words in (
+        ({"tune": 5}, "NUTS has no setting 'tune'; it is called warmup"),
+        ({"random_seed": 5}, "it is called key, an argument of fit"),
+        ({"step": 5}, "it has .*target_accept"),
+        ({"draws": 0}, "draws = 0 is too few"),
+    ):
+        with pytest.raises(bp.InputError, match=words):
+            bp.fit(fit.posterior, "nuts", key=1, **wrong)
 
 
 def test_blocks_of_controls_do_not_matter(two_level):

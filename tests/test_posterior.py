@@ -592,3 +592,80 @@ def test_errors_in_another_unit_are_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Posterior(Dataset(x, 0 * y + 1, np.full(x.shape, 0.1), ("g",), ("E0",)), PMM(["E0"], dim=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "outputs"),
+    [
+        ([[5.0, 2.0], [6.0, 4.0], [8.0, 6.0]], ["E1-E0", "E2-E0"]),
+        ([[5.0, 2.0], [6.0, 4.0], [8.0, 6.0]], ["E2-E1", "E2-E0"]),
+        ([[-5.0, 2.0], [-6.0, 4.0], [-8.0, 6.0]], ["E0-E1", "E3-E0"]),
+        ([[5.0, 2.0], [6.0, 4.0], [8.0, 6.0]], ["E[-2]-E[-3]", "E[-1]-E[-3]"]),
+    ],
+)
+def test_lines_in_the_wrong_order_are_refused(values, outputs):
+    c = np.arange(3.0)[:, None]
+    with pytest.raises(
+        InputError, match=r"column f lies above|column f \(output .*\) lies above column g .* exchange"
+    ):
+        Posterior(Dataset(c, np.array(values), None, ("B",), ("f", "g")), PMM(outputs, dim=5))
+    # Lines of which neither is part of the other may have any order.
+    for free in (["E1-E0", "E2-E1"], ["E2-E0", "E3-E1"], ["E1-E0", "E[-1]-E[-2]"]):
+        Posterior(Dataset(c, np.abs(values), None, ("B",), ("f", "g")), PMM(free, dim=5))
+
+
+def test_a_degenerate_pair_is_said():
+    c = np.linspace(0, 1, 6)
+    low = -np.sqrt(1 + c**2)
+    noise = 0.01 * np.random.default_rng(0).normal(size=(6, 2))
+    pair = np.sort(low[:, None] + noise, axis=1)
+    with pytest.warns(
+        UserWarning, match=r"column a \(output E0\) and column b agree within .* in all 6 rows: .*Kramers"
+    ):
+        Posterior(
+            Dataset(c[:, None], pair, np.full((6, 2), 0.01), ("B",), ("a", "b")), PMM(["E0", "E1"], dim=4)
+        )
+    exact = np.stack([low, low], axis=1)
+    with pytest.warns(UserWarning, match="degenerate") as caught:
+        Posterior(Dataset(c[:, None], exact, None, ("B",), ("a", "b")), PMM(["E0", "E1"], dim=4))
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apart = np.stack([low, low + 0.1], axis=1)
+        Posterior(
+            Dataset(c[:, None], apart, np.full((6, 2), 0.01), ("B",), ("a", "b")), PMM(["E0", "E1"], dim=4)
+        )
+        # Of large errors nothing follows.
+        Posterior(
+            Dataset(c[:, None], apart, np.full((6, 2), 0.2), ("B",), ("a", "b")), PMM(["E0", "E1"], dim=4)
+        )
+
+
+def test_outputs_by_name_are_ambiguous():
+    with pytest.raises(InputError, match=r"list\(outputs.values\(\)\)"):
+        PMM({"E1": "E1-E0"})
+
+
+def test_levels_that_nearly_touch_may_be_exchanged_by_noise_in_every_row():
+    c = np.arange(6.0)[:, None]
+    low = np.array([1.02, 0.9, 0.8, 0.7, 0.6, 0.5])
+    for high in ([1.0], [1.0, 0.87]):
+        values = np.stack([low, np.append(high, np.full(6 - len(high), np.nan))], axis=1)
+        Posterior(Dataset(c, values, np.full((6, 2), 0.05), ("g",), ("E0", "E1")), PMM(["E0", "E1"], dim=3))
+        with pytest.raises(InputError, match="exchange the two"):
+            Posterior(
+                Dataset(c, values, np.full((6, 2), 1e-3), ("g",), ("E0", "E1")), PMM(["E0", "E1"], dim=3)
+            )
+
+
+def test_a_row_without_values_where_the_basis_is_not_finite_is_named():
+    c, y = np.arange(6.0)[:, None], np.append(np.nan, np.arange(5.0))[:, None]
+    with pytest.raises(InputError, match=r"row 0 .* has no value; remove"):
+        Posterior(Dataset(c, y, None, ("L",), ("E0",)), PMM(["E0"], dim=2, basis="inverse:1"))
+
+
+def test_strengths_of_the_wrong_sign_are_refused():
+    c = np.linspace(0, 1, 5)[:, None]
+    y = np.stack([c[:, 0], -c[:, 0] * 0.9], axis=1)
+    with pytest.raises(InputError, match="cannot be negative"):
+        Posterior(Dataset(c, y, None, ("g",), ("E0", "S")), PMM(["E0", "|<0|A|1>|^2"], dim=3))

@@ -1,5 +1,6 @@
 """Tables as users write them: read right, or refused in one line that helps."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -231,12 +232,12 @@ BAD_DATA = {
     "control twice": (PLAIN, {"controls": ["g", "g"]}, ["column g", "twice"]),
     "output twice": (PLAIN, {"outputs": ["E0", "E0"]}, ["column E0", "twice"]),
     "control is output": (PLAIN, {"outputs": ["E0", "g"]}, ["column g", "twice"]),
-    "error is output": (PLAIN, {"errors": ["E1", "-"]}, ["column E1", "--errors", "another option"]),
-    "no controls": (PLAIN, {"controls": []}, ["--controls", "at least one"]),
-    "no outputs": (PLAIN, {"outputs": []}, ["--outputs", "at least one"]),
+    "error is output": (PLAIN, {"errors": ["E1", "-"]}, ["column E1", "errors", "another option"]),
+    "no controls": (PLAIN, {"controls": []}, ["controls", "at least one"]),
+    "no outputs": (PLAIN, {"outputs": []}, ["outputs", "at least one"]),
     "empty name": (PLAIN, {"outputs": ["E0", " "]}, ["without a name"]),
-    "empty error name": (PLAIN, {"errors": ["s0", ""]}, ["--errors", "empty entry"]),
-    "errors too few": (PLAIN, {"errors": ["s0"]}, ["--errors names 1", "2 outputs"]),
+    "empty error name": (PLAIN, {"errors": ["s0", ""]}, ["errors", "empty entry"]),
+    "errors too few": (PLAIN, {"errors": ["s0"]}, ["errors names 1", "2 outputs"]),
     "control empty": ("g,E0,E1\n0,1,2\n,3,4\n", {}, ["line 3, column g", "empty", "remove"]),
     "control nan": ("g,E0,E1\n0,1,2\nNaN,3,4\n", {}, ["line 3, column g", "NaN"]),
     "control infinite": ("g,E0,E1\n0,1,2\n-inf,3,4\n", {}, ["line 3, column g", "-inf is infinite"]),
@@ -264,14 +265,14 @@ BAD_DATA = {
     "output missing where kept": (
         "g,E0,E1\n0,1,\n1,2,\n2,3,4\n",
         {"where": "g<2"},
-        ["column E1", "every row that --where keeps"],
+        ["column E1", "every row that the condition keeps"],
     ),
     "error empty": ("g,E0,E1,s\n0,1,2,.1\n1,3,4,\n", {"errors": ["s", "-"]}, ["line 3, column s", "empty"]),
     "error zero": ("g,E0,E1,s\n0,1,2,.1\n1,3,4,0\n", {"errors": ["s", "-"]}, ["line 3, column s", "is 0.0"]),
     "errors all zero": (
         "g,E0,E1,s\n0,1,2,0\n1,3,4,0\n",
         {"errors": ["s", "-"]},
-        ["line 2, column s", "--errors"],
+        ["line 2, column s", "errors"],
     ),
     "error negative": (
         "g,E0,E1,s\n0,1,2,-1\n1,3,4,1\n",
@@ -288,12 +289,12 @@ BAD_DATA = {
         {"errors": ["-", "s"]},
         ["line 2, column s", "small"],
     ),
-    "where keeps nothing": (PLAIN, {"where": "g>7"}, ["--where g>7", "no row"]),
+    "where keeps nothing": (PLAIN, {"where": "g>7"}, ["condition g>7", "no row"]),
     "where names no column": (PLAIN, {"where": "h>7"}, ["no column h"]),
     "where chain": (PLAIN, {"where": "0<g<7"}, ["no column 0<g", "one comparison per 'and'"]),
     "where on text": (PLAIN, {"where": "g>=0 and note<7"}, ["line 2, column note", "x is not a number"]),
     "where on text after a failed one": (PLAIN, {"where": "g>1 and note<7"}, ["line 2, column note"]),
-    "where on a gap": ("g,E0,E1\n0,1,2\n1,,4\n", {"where": "E0>0"}, ["line 3, column E0", "--where"]),
+    "where on a gap": ("g,E0,E1\n0,1,2\n1,,4\n", {"where": "E0>0"}, ["line 3, column E0", "where"]),
     "where twice in the header": ("g,E0,E1,n,n\n0,1,2,3,4\n", {"where": "n>0"}, ["column n", "2 times"]),
     "long: no WHICH": (LONG, {"long": ("w", "value")}, ["no column w"]),
     "long: no VALUE": (LONG, {"long": ("which", "v")}, ["no column v"]),
@@ -322,7 +323,7 @@ BAD_DATA = {
     "long: output only elsewhere": (
         LONG,
         {"long": ("which", "value"), "where": "g>1"},
-        ["column value", "output E0", "every row that --where keeps"],
+        ["column value", "output E0", "every row that the condition keeps"],
     ),
 }
 
@@ -374,3 +375,17 @@ def test_random_tables_end_in_a_dataset_or_an_input_error(tmp_path_factory, head
     dataset_or_input_error(
         Path(tmp_path_factory.getbasetemp()) / "random.csv", (header + "".join(pieces)).encode()
     )
+
+
+def test_what_users_of_python_may_try(table):
+    path = table(PLAIN)
+    found, _ = read_dataset(path, "g", ["E0", "E1"], errors={"E1": "s0"})
+    same, _ = read_dataset(path, "g", ["E0", "E1"], errors=["-", "s0"])
+    np.testing.assert_array_equal(found.errors, same.errors)
+    for arguments, words in (
+        ((path, "g", ["E0"], {"E1": "s0"}), "errors: E1 is no output; there are E0"),
+        (({"g": [0.0]}, "g", ["E0"]), "dict is no path; for a table in memory use Dataset.from_columns"),
+        ((path, "g", ["E0"], None, lambda t: t), "give a text, such as 'g <= 1'"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            read_dataset(*arguments)

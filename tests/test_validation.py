@@ -15,14 +15,14 @@ from scipy import stats
 import bayes_pmm as bp
 from bayes_pmm import scores
 from bayes_pmm.checks import predictive_check, prior_predictive
-from bayes_pmm.convergence import import_arviz
+from bayes_pmm.convergence import import_arviz, psis
 from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.judging import judge_fit, mixture
 from bayes_pmm.judging_plots import ecdf_band, plot_left_out, plot_pit, plot_reliability
-from bayes_pmm.loo import loo, psis
+from bayes_pmm.loo import loo
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.validation import k_fold, leave_future_out, outer_rows, refit_without

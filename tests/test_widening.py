@@ -11,6 +11,7 @@ from scipy import optimize
 import bayes_pmm as bp
 from bayes_pmm import arviz_io, doubts, predict
 from bayes_pmm.data import Dataset
+from bayes_pmm.defect import distances
 from bayes_pmm.errors import InputError
 from bayes_pmm.judging import mixture
 from bayes_pmm.outputs import as_outputs
@@ -33,9 +34,9 @@ def test_factors_follow_the_distance_from_the_rows_of_each_output_and_the_bend()
     at = np.array([[-1.0], [2.5], [8.0]])
     root = np.sqrt([[0.25, 1 / 3, 0.0], [0.0, 0.0, 0.0], [1.0, 5 / 3, 0.0]])
     for bend, slope in ((0.1, 0.5), (0.05, 1.0), (0.01, 3.0), (0.0, 3.0)):
-        found = Widening(0.05, most=3.0).factors(data, outputs, at, bend)
+        found = Widening(0.05, most=3.0).factors(outputs, distances(data, at), bend)
         np.testing.assert_allclose(found, 1 + slope * root)
-    np.testing.assert_array_equal(Widening(0.0).factors(data, outputs, at, 0.1), np.ones((3, 3)))
+    np.testing.assert_array_equal(Widening(0.0).factors(outputs, distances(data, at), 0.1), np.ones((3, 3)))
 
 
 def test_outside_bands_are_stretched_about_their_mean_and_inside_they_stay():

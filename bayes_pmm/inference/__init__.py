@@ -1,6 +1,6 @@
 """Inference methods: frozen objects with one protocol (:mod:`bayes_pmm.inference.protocol`)."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from bayes_pmm.errors import InputError
@@ -40,6 +40,17 @@ METHODS = {
 }
 SAMPLERS = tuple(METHODS)
 
+ELSEWHERE = {
+    "tune": "warmup",
+    "num_warmup": "warmup",
+    "num_samples": "draws",
+    "samples": "draws",
+    "num_chains": "chains",
+    "random_seed": "key, an argument of fit",
+    "seed": "key, an argument of fit",
+}
+"""What settings are called in other packages."""
+
 
 def method_by_name(
     name: str,
@@ -74,21 +85,32 @@ def _settings(kind: type) -> set[str]:
     return {f.name for f in fields(kind)}
 
 
-def as_method(method: Any) -> Method:
-    """A method by its name with default settings, or the method itself.
+def as_method(method: Any, **settings: Any) -> Method:
+    """A method by its name with default settings, or the method itself; with some settings changed.
 
     Raises
     ------
     InputError
-        If it is neither.
+        If it is neither, or has no such setting.
     """
     if isinstance(method, str):
-        return method_by_name(method)
+        method = method_by_name(method)
     if isinstance(method, type) or not isinstance(method, Method):
         raise InputError(
             f"method = {method!r} is no method; give a name such as 'auto' or settings such as bp.NUTS(draws=2000)"
         )
-    return method
+    if not settings:
+        return method
+    known = _settings(type(method)) if is_dataclass(method) else set()
+    for name in settings.keys() - known:
+        name_of_others = ELSEWHERE.get(name)
+        advice = (
+            f"it is called {name_of_others}"
+            if name_of_others
+            else f"it has {', '.join(sorted(known)) or 'none'}"
+        )
+        raise InputError(f"{type(method).__name__} has no setting '{name}'; {advice}")
+    return replace(method, **settings)
 
 
 def settings_of(method: Method) -> dict[str, Any] | None:
@@ -117,9 +139,13 @@ def method_of(info: dict[str, Any]) -> Method:
     """
     if "method" not in info and info["sampler"] in METHODS:
         # Fits that were saved before settings were kept have these alone.
-        name = "auto" if "choice" in info else info["sampler"]
-        return method_by_name(
-            name, info["chains"], info.get("warmup") or None, info["draws"], info.get("guide")
+        kind = METHODS["auto" if "choice" in info else info["sampler"]]
+        return kind(
+            **{
+                k: v
+                for k in ("chains", "warmup", "draws", "guide")
+                if k in _settings(kind) and (v := info.get(k))
+            }
         )
     settings = dict(info.get("method") or {})
     if not settings:

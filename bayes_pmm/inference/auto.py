@@ -87,6 +87,11 @@ class Auto:
     at : tuple of tuples of float
         Controls at which outputs must suffice too, of shape (P, p). :func:`~bayes_pmm.fit` puts its prediction controls
         in their place, and a refit the data that were left out.
+
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole.
     """
 
     chains: int = 4

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from bayes_pmm.convergence import rhat_and_ess
+from bayes_pmm.convergence import psis, rhat_and_ess
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.protocol import Draws, Method, Progress, outputs_of, silent
 from bayes_pmm.posterior import Posterior
@@ -86,12 +86,7 @@ def pareto_k(log_weights: np.ndarray) -> float:
     tail = int(min(3 * np.sqrt(w.size), w.size // 5))
     if np.sum(w > w.max() + np.log(np.finfo(float).tiny)) <= tail:
         return np.inf
-    from blackjax.diagnostics import (
-        psis_weights,  # BlackJAX takes long to import, and most fits do not need it
-    )
-
-    k = float(psis_weights(jnp.asarray(w))[1])
-    return np.inf if np.isnan(k) else k
+    return float(psis(w)[1])
 
 
 def weighed_draws(

@@ -38,6 +38,11 @@ class Laplace:
         How the starting point is found.
     exact : Method, optional
         An exact sampler to be run as well; ``info["against_exact"]`` then says how the approximation differs.
+
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole.
     """
 
     draws: int = 1000

@@ -58,6 +58,11 @@ class Manifold:
         How the chains' starting points are found.
     pilot : callable, optional
         Called with the statistics (chain, draw) of the second window of the warm-up; what it raises ends the run.
+
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole, or out of its range.
     """
 
     chains: int = 4

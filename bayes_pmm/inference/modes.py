@@ -15,9 +15,10 @@ import jax
 import numpy as np
 from numpyro.diagnostics import split_gelman_rubin
 from scipy import optimize
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
-from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.convergence import psis
+from bayes_pmm.inference.protocol import Draws, floors_of
 from bayes_pmm.posterior import Posterior
 
 __all__ = [
@@ -97,9 +98,12 @@ def weights_of(draws: Draws) -> np.ndarray:
     return chain_weights([Mode(tuple(m["chains"]), m["mass"]) for m in modes])
 
 
-def median_floor(draws: Draws, weights: np.ndarray) -> np.ndarray:
-    """Learned floor (Q,) of each output: the median of every chain's draws, averaged with the chains' weights."""
-    return np.average(np.median(draws.sites["floor"], axis=1), axis=0, weights=weights)
+def median_floor(posterior: Posterior, draws: Draws, weights: np.ndarray) -> np.ndarray:
+    """Learned floor (Q,) of each output: the median of every chain's draws, averaged with the chains' weights.
+
+    Zeros where none is learned.
+    """
+    return np.average(np.median(floors_of(posterior, draws), axis=1), axis=0, weights=weights)
 
 
 def stacking_weights(log_density: np.ndarray) -> np.ndarray:
@@ -174,14 +178,5 @@ def _agree(pair: np.ndarray) -> bool:
 
 def _leave_one_out(log_likelihood: np.ndarray) -> tuple[np.ndarray, float]:
     """Log predictive density (M,) of each datum given the others, by PSIS, from draws (S, M), and the largest k."""
-    from blackjax.diagnostics import (
-        psis_weights,  # BlackJAX takes long to import, and most fits do not need it
-    )
-
-    @jax.jit
-    def densities(log_likelihood):
-        weights, k = jax.vmap(psis_weights, in_axes=1, out_axes=(1, 0))(-log_likelihood)
-        return jax.scipy.special.logsumexp(weights + log_likelihood, axis=0), k
-
-    density, k = densities(log_likelihood)
-    return np.asarray(density), float(np.max(np.where(np.isnan(k), np.inf, k)))
+    weights, k = psis(-log_likelihood.T)
+    return logsumexp(weights + log_likelihood.T, axis=1), float(np.max(k))

@@ -67,6 +67,11 @@ class NestedSampling:
     most_steps : int
         Batches after which it gives up.
 
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole, or out of its range.
+
     References
     ----------
     Skilling, Bayesian Analysis 1, 833 (2006); Yallup, Kroupa, Handley, arXiv:2601.23252.

@@ -55,6 +55,11 @@ class NUTS:
     pilot : callable, optional
         Called with the statistics (chain, draw) of the first ``PILOT`` draws of the warm-up; what it raises ends the
         run.
+
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole, or out of its range.
     """
 
     chains: int = 4

@@ -13,7 +13,7 @@ from bayes_pmm.errors import InputError
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import as_whole, plain_numbers
 
-__all__ = ["Draws", "Method", "Progress", "at_least", "outputs_of", "silent"]
+__all__ = ["Draws", "Method", "Progress", "at_least", "floors_of", "outputs_of", "prior_draws", "silent"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the work done and the total; from several threads."""
@@ -67,6 +67,19 @@ def outputs_of(posterior: Posterior, draws: Draws, c: np.ndarray) -> np.ndarray:
     """Outputs of the PMM (chain, draw, N, Q) at controls c (N, p)."""
     values = np.asarray(posterior.outputs_of_draws(draws.flat(), jnp.asarray(c)))
     return values.reshape(*draws.shape, *values.shape[1:])
+
+
+def prior_draws(posterior: Posterior, key: jax.Array, count: int) -> Draws:
+    """Independent draws of all sites from the prior, as one chain."""
+    sites = jax.jit(jax.vmap(posterior.prior_sites))(jax.random.split(key, count))
+    return Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {"sampler": "prior"})
+
+
+def floors_of(posterior: Posterior, draws: Draws) -> np.ndarray:
+    """Learned floors (chain, draw, Q) in the user's units; zeros where none is learned."""
+    if posterior.noise.floor:
+        return np.asarray(draws.sites["floor"])
+    return np.zeros((*draws.shape, posterior.data.n_outputs))
 
 
 def at_least(settings: Any, **least: int) -> None:

@@ -44,6 +44,11 @@ class TemperedSMC:
         HMC moves per stage, and leapfrog steps of each.
     ess : float
         Effective share of the members that a stage must keep; larger is slower and safer.
+
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole, or out of its range.
     """
 
     chains: int = 4

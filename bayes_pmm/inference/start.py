@@ -99,6 +99,11 @@ class AnnealedStarts:
     least : float
         The path goes on down to here in ``late_stages`` larger steps.
     late_stages : int
+
+    Raises
+    ------
+    InputError
+        If a number is too small, or not whole, or the noises do not fall.
     """
 
     candidates: int = 48

@@ -58,6 +58,11 @@ class Variational:
         How the starting point is found.
     exact : Method, optional
         An exact sampler to be run as well; ``info["against_exact"]`` then says how the approximation differs.
+
+    Raises
+    ------
+    InputError
+        If there is no such guide, or a number is too small, not whole or out of its range.
     """
 
     guide: str = "full"

@@ -39,12 +39,7 @@ def scored(task, forecast: Forecast) -> dict:
         raise InputError("an output of the task has no spread to measure errors with")
     centre = np.nanmean(task.data.values, axis=0)
     draws, truth = (draws - centre) / unit, (task.truth - centre) / unit
-    if w is None or np.ptp(w) == 0:
-        low, middle, high = np.quantile(draws, (ENDS[0], 0.5, ENDS[1]), axis=0)
-    else:
-        low, middle, high = np.quantile(
-            draws, (ENDS[0], 0.5, ENDS[1]), axis=0, weights=w, method="inverted_cdf"
-        )
+    low, middle, high = scores.quantiles(draws, (ENDS[0], 0.5, ENDS[1]), w)
     mean = np.average(draws, axis=0, weights=w)
     values = {
         "distance": task.distance,
