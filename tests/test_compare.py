@@ -7,15 +7,18 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from canned import FromPrior
 from crossing import crossing, walked
 from line import Exact, line, predictive
 from scipy.special import softmax
 
 from bayes_pmm import cli, validation
 from bayes_pmm.compare import Compared, Comparison, _settings, compare
+from bayes_pmm.data import Dataset
+from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import InputError
 from bayes_pmm.evidence import log_evidence
-from bayes_pmm.fit import fit
+from bayes_pmm.fit import Fit, fit
 from bayes_pmm.inference import (
     NUTS,
     AnnealedStarts,
@@ -27,7 +30,9 @@ from bayes_pmm.inference import (
     method_of,
     settings_of,
 )
+from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
+from bayes_pmm.posterior import Posterior
 from bayes_pmm.priors import Prior
 from bayes_pmm.validation import leave_future_out
 from bayes_pmm.widening import Widening
@@ -345,6 +350,26 @@ def test_settings_are_those_that_are_not_the_default(lines):
     plain = replace(stiff, prior=Prior(), noise=Noise(floor=False), widening=Widening())
     assert _settings(plain) == ""
     assert _settings(replace(plain, widening=Widening(0.0))) == "rate=0.0"
+
+
+def test_a_point_is_outside_if_it_is_for_any_model():
+    """By its period a Fourier basis knows 9.5 to be 2.5; for the other it is far outside. Their order is nothing."""
+    models = {}
+    c = np.linspace(1.0, 6.0, 8)
+    data = Dataset.from_columns({"L": c}, {"E0": np.sin(c)}, {"E0": 0.1})
+    for basis in ("affine", "fourier:1:7.0"):
+        posterior = Posterior(data, PMM(["E0"], dim=2, basis=basis))
+        draws = FromPrior(60).run(posterior, jax.random.key(0))
+        models[basis] = Fit(posterior, draws, Diagnosis("ok", (), 1.0, 500.0, 0), jax.random.key(1))
+    at = [[9.5]]
+    assert models["affine"].predict(at).extrapolated.all()
+    assert not models["fourier:1:7.0"].predict(at).extrapolated.any()
+    for order in (list(models), list(models)[::-1]):
+        bands = compare({name: models[name] for name in order}, key=0).predict(at, "equal")
+        assert bands.extrapolated.all()
+        np.testing.assert_array_equal(bands.doubts["far"], models["affine"].predict(at).doubts["far"])
+        assert bands.doubts["uncurved"].all() == models["affine"].predict(at).doubts["uncurved"].all()
+        assert bands.doubtful.any()
 
 
 def test_weights_by_name(lines):

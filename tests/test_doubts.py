@@ -238,3 +238,53 @@ def test_fixed_scales_have_no_sensitivity_and_a_straight_line_is_uncurved():
     assert bands.doubt_lines[0].startswith("1 of 1 extrapolated")
     table = bands.to_dataframe()
     assert list(table["doubts"]) == ["", "", "uncurved", "uncurved"]
+
+
+def test_chains_without_weight_do_not_bend():
+    """Neither a bend nor a residual of theirs counts."""
+    c = np.linspace(-1.0, 1.0, 9)[:, None]
+    y = np.hstack([1e-3 * (c + c**2), 10.0 + c])
+    data = Dataset(c, y, np.full(y.shape, 1e-5), ("c",), ("E0", "E1"))
+    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=3))
+    training = np.broadcast_to(y, (2, 20, *y.shape)).copy()
+    alone = bend(posterior, training[:1])
+    np.testing.assert_allclose(alone[0], np.std(c**2) / np.std(c + c**2))
+    training[1, :, :, 0] += 5.0 + 3.0 * c[:, 0] ** 2
+    np.testing.assert_allclose(bend(posterior, training, np.array([2.0, 0.0])), alone)
+    assert bend(posterior, training)[0] != pytest.approx(alone[0])
+    floor = np.full((2, 20, 2), 1e-5)
+    draws = Draws({"floor": floor}, {}, {})
+    noise = np.sqrt(2e-10)
+    found = curvature(posterior, draws, training, np.array([2.0, 0.0]))
+    np.testing.assert_allclose(found[0], 1e-3 * np.std(c**2) / noise)
+
+
+def test_a_defect_that_dominates_the_band_is_doubted(bent):
+    fit, _ = bent
+    posterior, draws = fit.posterior, fit.draws
+    there = outputs_of(posterior, draws, BEYOND)
+    sd = there.std(axis=(0, 1))
+    rng = np.random.default_rng(0)
+
+    def doubt(times):
+        defect = times * sd * rng.normal(size=there.shape)
+        args = posterior, draws, BEYOND, there, fit.training_outputs, fit.weights, defect
+        return find_doubts(strengths(*args))["defect"][:, 0]
+
+    # Of the variance 1/5 and 4/5; the limit is 0.7.
+    np.testing.assert_array_equal(doubt(0.5), np.zeros(4, bool))
+    np.testing.assert_array_equal(doubt(2.0), [False, True, True, True])
+
+
+def test_residuals_far_above_the_known_errors_are_doubted_where_no_floor_is_learned():
+    posterior = crossing(0.4, floor=False)
+    draws = drawn(posterior)
+    there = outputs_of(posterior, draws, BEYOND)
+
+    def doubt(errors_off):
+        sign = np.where(np.arange(9) % 2, 1.0, -1.0)[:, None]
+        training = np.broadcast_to(posterior.data.values + 0.01 * errors_off * sign, (4, 60, 9, 1))
+        return find_doubts(strengths(posterior, draws, BEYOND, there, training, np.ones(4)))["defect"][:, 0]
+
+    np.testing.assert_array_equal(doubt(1.0), np.zeros(4, bool))
+    np.testing.assert_array_equal(doubt(1.5 * LIMITS.floor), [False, True, True, True])

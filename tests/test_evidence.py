@@ -201,6 +201,15 @@ def test_masses_of_modes_are_shares_of_the_evidence(straight):
     assert off.draws.info["modes"][0]["mass"] == 0.5
 
 
+@pytest.mark.parametrize("method", ["bridge", "importance"])
+def test_modes_that_overlap_are_counted_once(straight, method):
+    """The space is divided between them: chains of one mode that are said to be in two give the same evidence."""
+    found = log_evidence(in_modes(straight, [(0, 1), (2, 3)]), key=1, method=method, **FEW)
+    assert len(found.modes) == 2
+    assert found.se < 0.2
+    assert abs(found.log_z - exact_line_evidence(straight.posterior)) < 3 * found.se
+
+
 def test_masses_of_another_fit_are_refused(straight):
     found = log_evidence(straight, key=1, **FEW)
     assert [m.mass for m in found.modes] == [1.0]

@@ -127,3 +127,12 @@ def test_constant_outputs_are_one_mode(posterior, fitted):
 def test_a_pareto_k_that_cannot_be_told_is_infinite():
     """Not the largest float, which stood in the status as 1.8e+308."""
     assert _leave_one_out(np.random.default_rng(0).normal(size=(10, 3)))[1] == np.inf
+
+
+def test_modes_of_one_quality_share_the_mass_by_their_chains(posterior, fitted):
+    """Told apart by outputs elsewhere, alike at the data."""
+    outputs = outputs_of(posterior, fitted.draws).copy()
+    outputs[0] += 100.0
+    modes = find_modes(posterior, fitted.draws, outputs, KEY)
+    assert [m.chains for m in modes] == [(1, 2, 3), (0,)]
+    assert modes[0].mass == pytest.approx(0.75, abs=0.05)

@@ -22,7 +22,7 @@ from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws
 from bayes_pmm.judging import judge_fit, mixture
 from bayes_pmm.judging_plots import ecdf_band, plot_left_out, plot_pit, plot_reliability
-from bayes_pmm.loo import loo
+from bayes_pmm.loo import _match, loo
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.validation import k_fold, leave_future_out, outer_rows, refit_without
@@ -598,3 +598,19 @@ def test_the_page_on_judging_runs():
     exec(compile(code, str(page), "exec"), names)
     assert np.all(names["low"] <= names["high"])
     assert names["future"].refits
+
+
+@pytest.mark.parametrize("size", [0.6, 0.8])
+def test_moment_matching_gives_the_density_of_a_datum_that_holds_the_posterior(size):
+    """A normal prior and one normal datum: without it the prior remains, 1/size times as wide as the posterior."""
+    y, variance = 2.0, 1 / (1 + 1 / size**2)
+    x = variance * y / size**2 + np.sqrt(variance) * np.random.default_rng(0).normal(size=(8000, 1))
+
+    def evaluate(x):
+        ll = stats.norm(x, size).logpdf(y)
+        return stats.norm(0, 1).logpdf(x[:, 0]) + ll[:, 0], ll
+
+    lp, ll = evaluate(x)
+    found, k = _match(0, x, lp, ll[:, 0], np.zeros(len(x)), evaluate, 0.4, 1.0)
+    assert k < 0.7
+    assert found == pytest.approx(stats.norm(0, np.hypot(1, size)).logpdf(y), abs=0.05)
