@@ -286,7 +286,10 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         f"{data.n_rows} rows, {data.n_observed} data, outputs {columns}; dim {pmm.dim} {field}, basis {basis}"
     )
     long_run = "; minutes, more with data and dim (a quick look: --chains 2 --draws 300)"
-    click.echo(f"{chains} chains x {draws} draws" + (long_run if chains * draws >= LONG else ""))
+    approximate = sampler in ("laplace", "variational") and not exact
+    click.echo(
+        f"{chains} chains x {draws} draws" + (long_run if chains * draws >= LONG and not approximate else "")
+    )
     if field == "complex" and len(control_names) == 1 and not pmm.operators and basis == "affine":
         click.echo(
             "note: with levels only and one affine control a complex field changes the prior, not the curves that the"

@@ -227,13 +227,15 @@ def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[st
     noticeable = noticeable_floor(posterior)
     for q, name in enumerate(data.output_names):
         floor, error = floors[q], data.rms_errors[q]
-        if floor > max(LIMITS.floor_of_scatter * left[q], LIMITS.floor_of_errors * error, noticeable[q]):
+        # Too few rows for a polynomial say nothing; known errors do.
+        by_scatter = LIMITS.floor_of_scatter * left[q] if np.isfinite(left[q]) or error == 0 else 0.0
+        if floor > max(by_scatter, LIMITS.floor_of_errors * error, noticeable[q]):
             known = f" and {floor / error:.0f} times its known errors" if error > 0 else ""
-            beside = (
-                f"{floor / left[q]:.2g} times what its data scatter at most about a polynomial"
-                if left[q] > 0
-                else "and its data lie on a polynomial"
-            )
+            beside = "in too few rows to compare it with a polynomial"
+            if np.isfinite(left[q]):
+                beside = "and its data lie on a polynomial"
+            if 0 < left[q] < np.inf:
+                beside = f"{floor / left[q]:.2g} times what its data scatter at most about a polynomial"
             found.append(
                 f"the learned floor of {name} is {floor:.2g}, {beside}{known}: the model does not follow them; check"
                 " the columns and outputs, then try a larger dim, another basis, or fewer levels in one model"

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 
 from bayes_pmm.data import Dataset
+from bayes_pmm.diagnostics import misfits
+from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.model import PMM
+from bayes_pmm.posterior import Posterior
 from bayes_pmm.scatter import scatter
 
 
@@ -42,3 +46,28 @@ def test_units_and_missing_cells():
 def test_too_few_data_for_a_line():
     c = np.arange(4.0)[:, None]
     assert scatter(data_of(c, c))[0] == np.inf
+
+
+def said_of(values, floors, errors=None):
+    """What the diagnosis says of a model whose learned floors are these."""
+    c = np.linspace(0, 1, len(values))[:, None]
+    names = ("E0", "E1")[: values.shape[1]]
+    posterior = Posterior(Dataset(c, values, errors, ("g",), names), PMM(names, dim=len(names)))
+    draws = Draws({"floor": np.broadcast_to(floors, (2, 10, len(names)))}, {}, {})
+    return misfits(posterior, draws, np.broadcast_to(values, (2, 10, *values.shape)))
+
+
+def test_a_constant_output_needs_no_more_than_rounding():
+    """Its data lie on a polynomial to the last digit, and the least floor that there is lies above."""
+    for constant in (0.0, 3.5):
+        values = np.stack([-3 + 2 * np.linspace(0, 1, 8), np.full(8, constant)], axis=1)
+        assert not said_of(values, [1e-11, 2e-11])
+        assert any("E1 is 0.01, " in text for text in said_of(values, [1e-11, 1e-2]))
+
+
+def test_known_errors_speak_where_rows_are_too_few_for_a_polynomial():
+    values = np.array([[0.0], [1.0], [-1.0], [0.5]])
+    (text,) = said_of(values, [0.94], np.full((4, 1), 1e-4))
+    assert "in too few rows to compare it with a polynomial and 9400 times its known errors" in text
+    assert not said_of(values, [2e-4], np.full((4, 1), 1e-4))
+    assert not said_of(values, [0.94])

@@ -25,7 +25,7 @@ from bayes_pmm.judging_plots import ecdf_band, plot_left_out, plot_pit, plot_rel
 from bayes_pmm.loo import _match, loo
 from bayes_pmm.plotting import plot_bands
 from bayes_pmm.scaling import fit_scaling
-from bayes_pmm.validation import k_fold, leave_future_out, outer_rows, refit_without
+from bayes_pmm.validation import k_fold, leave_future_out, outer_rows, refit_without, without
 
 az = import_arviz()
 OLD = hasattr(az, "psislw")
@@ -346,6 +346,42 @@ def test_a_statistic_gives_one_number_for_each_row_of_values(fitted):
     for wrong in (lambda y, c: y.mean(), lambda y, c: y, lambda y, c: y.mean(axis=0)):  # noqa: ARG005
         with pytest.raises(InputError, match="statistic mine: gives shape"):
             predictive_check(fitted, {"mine": wrong})
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-9, 0.0), (1.0, 1e6)])
+def test_a_chosen_reference_stays_in_any_unit(scale, offset):
+    c = offset + scale * np.arange(11.0)[:, None]
+    data = bp.Dataset(c, np.sin(np.arange(11.0))[:, None], None, ("g",), ("E0",))
+    model = bp.PMM(["E0"], dim=2)
+    chosen = offset + scale * 8.0
+    left = np.zeros((11, 1), bool)
+    left[-2:] = True
+    for reference, expected in ((np.array([chosen]), chosen), (None, offset + scale * 4.0)):
+        scaling = fit_scaling(data, model.outputs, model.basis, reference)
+        kept = without(bp.Posterior(data, model, scaling=scaling), left)
+        assert kept.scaling.control_reference[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_refit_that_failed_says_what_was_outside_and_does_not_stand_for_others():
+    """Three steps of leave-future-out, of which the shortest cannot be fitted."""
+
+    @dataclass(frozen=True)
+    class Sometimes(Exact):
+        def run(self, posterior, key, **options):
+            if len(posterior.data.controls) <= 4:
+                raise BayesPMMError("no start fits the data")
+            return super().run(posterior, key, **options)
+
+    found = leave_future_out(line(), Sometimes(300), key=0, end="upper", share=0.6, steps=3)
+    failed = np.isnan(found.log_density)
+    assert failed.any()
+    assert not failed.all()
+    np.testing.assert_array_equal(found.extrapolated, found.distance > 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a refit that is not ok, and few values
+        correction = bp.conformal(found.value, found, 0.5)
+    # Each datum that another refit predicted counts once.
+    assert correction.count == len(np.unique(found.row[~failed]))
 
 
 def test_a_sampler_that_is_unknown_is_no_failed_refit(fitted):
