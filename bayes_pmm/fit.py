@@ -27,7 +27,15 @@ from bayes_pmm.inference.checkpoint import claimed
 from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import bands_of, check_controls, check_memory, outputs_at, widened, with_noise
+from bayes_pmm.predict import (
+    bands_of,
+    check_controls,
+    check_memory,
+    combinations,
+    outputs_at,
+    widened,
+    with_noise,
+)
 from bayes_pmm.progress import on_terminal
 from bayes_pmm.settings import as_key, stream
 
@@ -83,7 +91,12 @@ class Fit:
         return self.diagnosis.reasons
 
     def predict(
-        self, controls: Any, *, key: jax.Array | int | None = None, levels: float | Sequence[float] = LEVELS
+        self,
+        controls: Any,
+        *,
+        outputs: str | Sequence[str] | None = None,
+        key: jax.Array | int | None = None,
+        levels: float | Sequence[float] = LEVELS,
     ) -> Bands:
         """Bands at new controls, in the user's units.
 
@@ -95,26 +108,35 @@ class Fit:
         controls : array (N, p), DataFrame or mapping of names to columns
             Where the columns have names, these decide, and others are not looked at. For one control also (N,) or a
             number.
+        outputs : str or sequence of str, optional
+            Some of the outputs, and lines between fitted ones: with ``E0`` and ``E1`` fitted, ``"E1-E0"``. All outputs
+            if not given.
         key : PRNG key or int, optional
             The fit's own if not given.
         levels : float or sequence of float
             Probabilities of the central intervals that the bands are to hold, such as ``(0.68, 0.95)``.
+
+        Raises
+        ------
+        InputError
+            For bad controls, levels that are no probabilities, or outputs that do not follow from the fitted ones.
         """
         # Before the work, which may take a while.
         probabilities_of(levels)
+        wanted = None if outputs is None else combinations(self.posterior, outputs)
         c = check_controls(self.posterior, controls)
-        outputs = outputs_at(self.posterior, self.draws, c)
+        model = outputs_at(self.posterior, self.draws, c)
         defect = self._defect_draws(c, self._key(key))
-        samples = self._samples(c, outputs, self._key(key), defect, joint=False)
+        samples = self._samples(c, model, self._key(key), defect, joint=False)
         # The fit was judged at its training controls, and one that did not converge there is no better here.
-        there = diagnose(self.draws, outputs, self.posterior, self.training_outputs)
+        there = diagnose(self.draws, model, self.posterior, self.training_outputs)
         status = max(self.status, there.status, key=("ok", "suspect", "failed").index)
         more = [r for r in there.reasons if r not in self.reasons]
         more = tuple(f"at these controls: {r}" if self.reasons else r for r in more)
         # The first reason is the one that pictures and tables show: that of the worse status.
         reasons = self.reasons + more if status == self.status else more + self.reasons
-        doubts = find_doubts(self._strengths(c, outputs, defect))
-        return bands_of(self.posterior, c, samples, status, reasons, self.weights, doubts, levels)
+        doubts = find_doubts(self._strengths(c, model, defect))
+        return bands_of(self.posterior, c, samples, status, reasons, self.weights, doubts, levels, wanted)
 
     def doubt_strengths(self, controls: Any) -> dict[str, np.ndarray]:
         """Strength of each doubt of :meth:`predict` at new controls (N, p): name to (N, Q), above 1 there is doubt."""

@@ -21,11 +21,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bayes_pmm.bands import KINDS, Bands
 from bayes_pmm.convergence import rhat_and_ess
-from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference.protocol import floors_of
-from bayes_pmm.predict import check_exact
+from bayes_pmm.predict import check_exact, combinations
 
 __all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
 
@@ -69,7 +68,7 @@ def plot_bands(
         If there is no such control or output, or the exact values do not fit the bands.
     """
     data = as_fit(fit).posterior.data
-    _check_same(data, bands)
+    _check_same(fit, bands)
     if control is not None and control not in data.control_names:
         raise InputError(f"no control is called '{control}'; there are {', '.join(data.control_names)}")
     if exact is not None:
@@ -107,14 +106,27 @@ def plot_bands(
     return readable(figure)
 
 
-def _check_same(data: Dataset, bands: Bands) -> None:
+def _check_same(fit: Fit, bands: Bands) -> None:
     """Bands of another fit would be drawn over these data, under the wrong names."""
-    known = set(data.output_names)
-    if bands.control_names != data.control_names or not set(bands.output_names) <= known:
+    data, same = fit.posterior.data, True
+    try:
+        combinations(fit.posterior, bands.output_names)
+    except InputError:
+        same = False
+    if bands.control_names != data.control_names or not same:
         raise InputError(
             f"the bands of {', '.join(bands.output_names)} against {', '.join(bands.control_names)} are not of this fit"
             f" of {', '.join(data.output_names)} against {', '.join(data.control_names)}; give fit.predict(controls)"
         )
+
+
+def _data_of(fit: Fit, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Controls (n, p), values and errors (n,) of what a panel shows; of a line where both its parts were observed."""
+    data, (_, (coefficients,)) = fit.posterior.data, combinations(fit.posterior, name)
+    parts = np.flatnonzero(coefficients)
+    seen = data.mask[:, parts].all(axis=1)
+    values = data.values[seen][:, parts] @ coefficients[parts]
+    return data.controls[seen], values, np.sqrt(np.sum(data.errors[seen][:, parts] ** 2, axis=1))
 
 
 def _controls_of_point(controls: np.ndarray, place: float, _position: int) -> str:
@@ -176,17 +188,15 @@ def readable(figure: Figure) -> Figure:
 
 
 def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -> None:
-    """Bands of output q, of a panel's ``name``, against the only control; a limit such as 1/L → 0 beside them."""
-    data = fit.posterior.data
-    q_data = data.output_names.index(bands.output_names[q])
+    """Bands of output q against the only control; a limit such as 1/L → 0 beside them."""
+    trained, values, error = _data_of(fit, bands.output_names[q])
+    trained = trained[:, 0]
     order = np.argsort(bands.controls[:, 0], kind="stable")
     finite = np.isfinite(bands.controls[order, 0])
     limit, order = order[~finite], order[finite]
-    seen = data.mask[:, q_data]
-    error = data.errors[seen, q_data]
     ax.errorbar(
-        data.controls[seen, 0],
-        data.values[seen, q_data],
+        trained,
+        values,
         yerr=error if error.any() else None,
         fmt="o",
         ms=4,
@@ -195,7 +205,7 @@ def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -
         zorder=5,
     )
     if len(limit):
-        ends = np.concatenate([bands.controls[order, 0], data.controls[seen, 0]])
+        ends = np.concatenate([bands.controls[order, 0], trained])
         edge = ends.max() + 0.08 * np.ptp(ends)
         _points(ax, bands, q, np.full(len(bands.controls), edge), limit[:1], exact)
         ax.annotate("∞", (edge, 0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
@@ -219,7 +229,8 @@ def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -
     if exact is not None:
         ax.plot(x, exact[order], "--", color="C3", lw=1.2, label="exact")
     # Grey begins where the data end, and not at a point of the prediction grid.
-    first, last = data.controls[seen, 0].min(), data.controls[seen, 0].max()
+    # Of a line it begins where one of its levels ends; without a row that has both, there is no inside.
+    first, last = (trained.min(), trained.max()) if len(trained) else (x[-1], x[-1])
     for lo, hi in ((x[0], min(first, x[-1])), (max(last, x[0]), x[-1])):
         if lo < hi:
             ax.axvspan(lo, hi, color="0.5", alpha=0.1, lw=0, label="outside the data")
@@ -288,13 +299,13 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     widest = bands.levels[-1]
     low, high = bands.interval(widest)
     middle = bands.quantile(0.5)
-    q_data = data.output_names.index(bands.output_names[q])
-    seen = data.mask[:, q_data]
-    trained = np.delete(data.controls[seen], curves.along, axis=1)
+    places, observed, _ = _data_of(fit, bands.output_names[q])
+    trained = np.delete(places, curves.along, axis=1)
     # With one other control its value sets the colour, of curves and data alike.
     if len(names) == 1:
         values, own = curves.others[:, 0], trained[:, 0]
-        unit = Normalize(min(values.min(), own.min()), max(values.max(), own.max()))
+        every = np.concatenate([values, own])
+        unit = Normalize(every.min(), every.max())
         # The brightest end of the map cannot be seen on white.
         shade = lambda v: colormaps["viridis"](0.9 * unit(v))  # noqa: E731
         colors, marks = shade(values), shade(own)
@@ -308,8 +319,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
         ax.plot(x, middle[rows, q], ":", color=color, lw=1.2)
         ax.plot(x, inside, color=color, lw=1.6, label=label)
     ax.scatter(
-        data.controls[seen, curves.along],
-        data.values[seen, q_data],
+        places[:, curves.along],
+        observed,
         s=16,
         c=marks,
         edgecolors="black",

@@ -6,6 +6,7 @@ model cannot represent, plus a learned defect where there is one. *predictive* a
 of the output's training errors (rms).
 """
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from bayes_pmm.columns import columns_by_name
 from bayes_pmm.doubts import bend
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, floors_of, outputs_of
+from bayes_pmm.outputs import Output, parse_output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import in_order, stretch
 
@@ -29,6 +31,7 @@ __all__ = [
     "check_controls",
     "check_exact",
     "check_memory",
+    "combinations",
     "outputs_at",
     "widened",
     "with_noise",
@@ -108,6 +111,67 @@ def _memory() -> float:
         except (OSError, ValueError):  # there is none, or it is "max"
             continue
     return found
+
+
+def combinations(posterior: Posterior, wanted: str | Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Outputs and lines between fitted ones, as sums and differences of what is fitted.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    wanted : str or sequence of str
+        Names of columns, or expressions of levels and differences such as ``E1-E0``.
+
+    Returns
+    -------
+    names : tuple of str (W)
+    coefficients : array (W, Q)
+        Of the fitted outputs: 1, -1 or 0.
+
+    Raises
+    ------
+    InputError
+        For what is neither fitted nor the sum or difference of two that are.
+    """
+    wanted = (wanted,) if isinstance(wanted, str | Output) else tuple(wanted)
+    if not wanted:
+        raise InputError("outputs: name at least one")
+    return tuple(map(str, wanted)), np.stack([_coefficients(posterior, name) for name in wanted])
+
+
+def _coefficients(posterior: Posterior, name: str) -> np.ndarray:
+    columns, outputs = posterior.data.output_names, posterior.pmm.outputs
+    unit = np.eye(len(outputs))
+    if name in columns:
+        return unit[columns.index(name)]
+    output = parse_output(name) if isinstance(name, str) else name
+    if output in outputs:
+        return unit[outputs.index(output)]
+    target = _of_levels(output, posterior.pmm.dim)
+    rows = [_of_levels(o, posterior.pmm.dim) for o in outputs]
+    spectral = [q for q, row in enumerate(rows) if row is not None]
+    if target is not None:
+        for q, p in itertools.permutations(spectral, 2):
+            for sign in (-1.0, 1.0):
+                if np.array_equal(rows[q] + sign * rows[p], target):
+                    return unit[q] + sign * unit[p]
+        for q in spectral:
+            if np.array_equal(-rows[q], target):
+                return -unit[q]
+    raise InputError(
+        f"output {name!r} is neither fitted nor the sum or difference of two fitted levels or lines; there are"
+        f" {', '.join(map(str, outputs))}"
+    )
+
+
+def _of_levels(output: Output, dim: int) -> np.ndarray | None:
+    """A level or line as a combination (n,) of the levels; None for all else."""
+    if output.kind not in ("level", "difference") or any(not -dim <= k < dim for k in output.levels):
+        return None
+    row = np.zeros(dim)
+    for k, sign in zip(output.levels, (1.0, -1.0), strict=False):
+        row[k % dim] += sign
+    return row
 
 
 def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
@@ -245,8 +309,20 @@ def bands_of(
     weights: np.ndarray | None = None,
     doubts: dict[str, np.ndarray] | None = None,
     levels: float | Sequence[float] = LEVELS,
+    outputs: tuple[tuple[str, ...], np.ndarray] | None = None,
 ) -> Bands:
-    """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,)."""
+    """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,).
+
+    With ``outputs`` from :func:`combinations` they are of these: outside the data, or doubtful, where one of their
+    parts is.
+    """
+    names, extrapolated = posterior.data.output_names, posterior.extrapolated(controls)
+    doubts = {} if doubts is None else doubts
+    if outputs is not None:
+        names, coefficients = outputs
+        samples = {kind: values @ coefficients.T for kind, values in samples.items()}
+        any_part = lambda where: where @ (coefficients.T != 0)  # noqa: E731
+        extrapolated, doubts = any_part(extrapolated), {k: any_part(where) for k, where in doubts.items()}
     probabilities = probabilities_of(levels)
     mean, sd, quantiles = {}, {}, {}
     for kind, values in samples.items():
@@ -260,13 +336,13 @@ def bands_of(
     return Bands(
         controls=controls,
         control_names=posterior.data.control_names,
-        output_names=posterior.data.output_names,
+        output_names=names,
         mean=mean,
         sd=sd,
         quantiles=quantiles,
-        extrapolated=posterior.extrapolated(controls),
+        extrapolated=extrapolated,
         status=status,
         reasons=reasons,
-        doubts={} if doubts is None else doubts,
+        doubts=doubts,
         probabilities=probabilities,
     )

@@ -16,7 +16,7 @@ from bayes_pmm.bands import QUANTILES
 from bayes_pmm.diagnostics import LIMITS, diagnose
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference import Draws, method_by_name
-from bayes_pmm.predict import widened
+from bayes_pmm.predict import combinations, widened
 
 SMALL = bp.NUTS(chains=2, warmup=150, draws=150)
 
@@ -430,3 +430,47 @@ def test_more_predictions_than_memory_are_refused_before_the_work(two_level, mon
     with pytest.raises(InputError, match="need about"):
         bp.fit(fit.posterior, SMALL, key=0, controls=many)
     assert fit.predict(many[:5]).status == fit.status
+
+
+def test_lines_between_fitted_levels(two_level):
+    problem, fit = two_level
+    names = fit.posterior.data.output_names
+    bands = fit.predict(problem.outside, outputs=["E1-E0", names[0]])
+    draws = fit.sample(problem.outside, joint=False)
+    line = (draws[..., 1] - draws[..., 0]).reshape(-1, len(problem.outside))
+    assert bands.output_names == ("E1-E0", names[0])
+    np.testing.assert_allclose(bands.quantile(0.5)[:, 0], np.median(line, axis=0))
+    whole = fit.predict(problem.outside)
+    np.testing.assert_array_equal(bands.quantile(0.5)[:, 1], whole.quantile(0.5)[:, 0])
+    np.testing.assert_array_equal(bands.extrapolated[:, 0], whole.extrapolated.any(axis=1))
+    np.testing.assert_array_equal(bands.doubtful[:, 0], whole.doubtful.any(axis=1))
+    assert bands.status == whole.status
+    assert "E1-E0" in set(bands.to_dataframe()["output"])
+    below = fit.predict(problem.outside, outputs="E0-E1")
+    np.testing.assert_allclose(below.mean["latent"], -bands.mean["latent"][:, :1])
+    for wrong in ("E2", "E2-E0", "<0|A|0>"):
+        with pytest.raises(bp.InputError, match="neither fitted nor the sum or difference"):
+            fit.predict(problem.outside, outputs=wrong)
+    with pytest.raises(bp.InputError, match="name at least one"):
+        fit.predict(problem.outside, outputs=[])
+
+
+@pytest.mark.parametrize(
+    ("fitted", "wanted", "expected"),
+    [
+        (["E1-E0", "E2-E0"], "E2-E1", [-1, 1]),
+        (["E1-E0", "E2-E1"], "E2-E0", [1, 1]),
+        (["E1-E0", "E2-E0"], "E0-E1", [-1, 0]),
+        (["E0", "E1-E0"], "E1", [1, 1]),
+        (["E0", "E[-1]"], "E[-1]-E0", [-1, 1]),
+        (["E0", "E2"], "E[-2]-E0", [-1, 1]),  # of dimension 4
+        (["E0", "<0|A|0>"], "<0|A|0>", [0, 1]),
+    ],
+)
+def test_lines_follow_from_what_is_fitted(fitted, wanted, expected):
+    c = np.linspace(0, 1, 6)
+    columns = {f"y{k}": (k + 1) * (1 + c) for k in range(len(fitted))}
+    posterior = bp.Posterior(bp.Dataset.from_columns({"g": c}, columns), bp.PMM(fitted, dim=4))
+    names, found = combinations(posterior, wanted)
+    assert names == (wanted,)
+    np.testing.assert_array_equal(found, [expected])
