@@ -308,16 +308,20 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
 @click.option(
     "--out", required=True, metavar="bands.csv", type=click.Path(path_type=Path), help="File to make."
 )
+@click.option(
+    "--outputs", help="Some outputs, and lines between fitted levels, such as E1-E0; all if not given."
+)
 @click.option("--levels", default="0.5,0.9", show_default=True, help=LEVELS_HELP)
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok at these controls.")
-def predict(run: Path, at: str, out: Path, levels: str, strict: bool) -> int:
+def predict(run: Path, at: str, out: Path, outputs: str | None, levels: str, strict: bool) -> int:
     """Predict bands at new controls from a finished run."""
     levels = _levels(levels)
+    wanted = None if outputs is None else _split(outputs, "--outputs")
     _check_new(out)
     done = load(run)
     rest = read_rest(run) if at == "rest" else None
     new = controls_from_at(at, done.posterior.data.control_names, rest)
-    bands = done.predict(new, levels=levels)
+    bands = done.predict(new, outputs=wanted, levels=levels)
     bands.to_csv(out)
     _say_status(bands.status, bands.reasons)
     _say_doubts(bands)

@@ -285,6 +285,19 @@ def test_predict_with_other_levels(finished, capsys, tmp_path):
         assert "--levels" in err
 
 
+def test_lines_between_fitted_levels(finished, capsys, tmp_path):
+    folder, _ = finished
+    target = tmp_path / "lines.csv"
+    options = ["predict", folder, "--at", "c=0:3:4"]
+    assert run(capsys, *options, "--outputs", "E1-E0, E0", "--out", target)[0] == 0
+    rows = [line.split(",") for line in target.read_text().splitlines()[1:]]
+    assert {row[1] for row in rows} == {"E1-E0", "E0"}
+    assert len(rows) == 4 * 2 * 2
+    code, _, err = run(capsys, *options, "--outputs", "E3-E0", "--out", tmp_path / "no.csv")
+    assert code == 2
+    assert "neither fitted nor the sum or difference" in err
+
+
 def test_a_control_named_like_a_quantile_column(levels, capsys, tmp_path):
     table = tmp_path / "table.csv"
     table.write_text(levels.read_text().replace("c,", "q02.5,", 1))
