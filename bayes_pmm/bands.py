@@ -126,7 +126,7 @@ class Bands:
         if output not in self.output_names:
             raise InputError(f"no output is called {output!r}; there are {', '.join(self.output_names)}")
         q = self.output_names.index(output)
-        one = lambda arrays: {name: a[..., q : q + 1] for name, a in arrays.items()}  # noqa: E731
+        one = lambda arrays: {name: a[..., q : q + 1] for name, a in arrays.items()}
         return replace(
             self,
             output_names=(output,),
@@ -220,7 +220,7 @@ class Bands:
         BayesPMMError
             If the disk is full.
         """
-        plain = lambda x: str(x).lower() if isinstance(x, bool) else repr(x) if isinstance(x, float) else x  # noqa: E731
+        plain = lambda x: str(x).lower() if isinstance(x, bool) else repr(x) if isinstance(x, float) else x
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)

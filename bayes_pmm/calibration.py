@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +23,17 @@ from bayes_pmm.settings import as_key, as_whole
 from bayes_pmm.simulation import manifold_simulation, nuts_simulation
 
 __all__ = ["Uniformity", "labels", "ranks", "sbc", "uniformity"]
+
+
+class _Run(NamedTuple):
+    """Of one data set, or stacked over all: ranks (K,), their ESS (K,), and what the sampler did."""
+
+    below: np.ndarray
+    ess: np.ndarray
+    draws: np.ndarray
+    divergences: np.ndarray
+    n_steps: np.ndarray
+    acceptance_rate: np.ndarray
 
 
 def sbc(
@@ -164,7 +176,7 @@ def sbc(
         for _ in range(rounds):
             state, record = advance(state, y, total)
             records.append(jax.tree.map(lambda x: np.asarray(x[:total]), record))
-            values, *sampler = (np.concatenate(parts) for parts in zip(*records, strict=True))
+            values, diverging, steps, acceptance = map(np.concatenate, zip(*records, strict=True))
             if not (np.isfinite(truth).all() and np.isfinite(values).all()):
                 raise BayesPMMError(
                     f"data set {i}: a ranked quantity is not finite; narrow the prior's scales"
@@ -174,7 +186,8 @@ def sbc(
             if ess.min() >= kept:
                 break
         step = thin * len(records)
-        return np.sum(values[step - 1 :: step] < truth[None], axis=0), ess, len(values), *sampler
+        below = np.sum(values[step - 1 :: step] < truth[None], axis=0)
+        return _Run(below, ess, len(values), diverging.sum(), steps.mean(), acceptance.mean())
 
     results = [None] * n_datasets
     # LAPACK's own threads would fight with these.
@@ -187,13 +200,9 @@ def sbc(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    below, ess, lengths = (np.stack(x) for x in list(zip(*results, strict=True))[:3])
-    sampler = {
-        "draws": lengths,
-        "divergences": np.array([r[3].sum() for r in results]),
-        "n_steps": np.array([r[4].mean() for r in results]),
-        "acceptance_rate": np.array([r[5].mean() for r in results]),
-    }
+    runs = _Run(*map(np.stack, zip(*results, strict=True)))
+    below, ess = runs.below, runs.ess
+    stats = {name: getattr(runs, name) for name in ("draws", "divergences", "n_steps", "acceptance_rate")}
     mean, short = float(ess.mean(axis=0).min()), float(np.mean(ess.min(axis=1) < kept))
     attrs = {
         "n_ranks": n_ranks,
@@ -203,7 +212,7 @@ def sbc(
         "thinned_enough": int(mean >= kept and short <= 0.05),
     }
     name = "prior_sbc" if given is None else "posterior_sbc"
-    return _tree(name, posterior, below, ess, sampler, names, where, n_trained, attrs)
+    return _tree(name, posterior, below, ess, stats, names, where, n_trained, attrs)
 
 
 def _twice(posterior: Posterior) -> Posterior:
@@ -233,7 +242,7 @@ def _ranked_controls(posterior: Posterior, controls: ArrayLike | None) -> np.nda
     return np.concatenate([trained, added])
 
 
-def _tree(name, posterior, below, ess, sampler, names, where, n_trained, attrs):
+def _tree(name, posterior, below, ess, stats, names, where, n_trained, attrs):
     data, (M, Q) = posterior.data, (len(where), posterior.data.n_outputs)
     matrices = [f"M{i}" for i in range(posterior.matrix_prior.n_primary)] + list(posterior.pmm.operators)
     free = posterior.matrix_prior.hyperparameters()[1] > 0
@@ -259,7 +268,7 @@ def _tree(name, posterior, below, ess, sampler, names, where, n_trained, attrs):
     }
     group = xr.Dataset(variables, coords, attrs)
     statistics = xr.Dataset(
-        {"ess": (("draw", "quantity"), ess)} | {k: ("draw", v) for k, v in sampler.items()},
+        {"ess": (("draw", "quantity"), ess)} | {k: ("draw", v) for k, v in stats.items()},
         {"draw": coords["draw"], "quantity": labels(group)},
     )
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), name: group, "sbc_stats": statistics})

@@ -174,9 +174,9 @@ def predictive_check(
         c, y, rep = scaled[seen], data.values[seen, q][None], replicas[:, seen, q]
         for k, name in enumerate(names):
             if name == "residuals":
-                of = lambda v: _neighbour_product((v - mean[:, seen, q]) / sd[:, seen, q], c)  # noqa: B023, E731
+                of = lambda v: _neighbour_product((v - mean[:, seen, q]) / sd[:, seen, q], c)  # noqa: B023
             else:
-                of = lambda v: _one_number_each(name, functions[name](v, c), len(v))  # noqa: B023, E731
+                of = lambda v: _one_number_each(name, functions[name](v, c), len(v))  # noqa: B023
             replicated[k, q], real = of(rep), of(y)
             observed[k, q] = np.average(np.broadcast_to(real, w.shape), weights=w)
             if np.isfinite(replicated[k, q]).all() and np.isfinite(real).all():

@@ -158,7 +158,7 @@ class Comparison:
 
     def __str__(self):
         table = self.to_dataframe()
-        joined = lambda a, b, digits=1: [  # noqa: E731
+        joined = lambda a, b, digits=1: [
             f"{x:.{digits}f} ± {s:.{digits}f}" for x, s in zip(table[a], table[b], strict=True)
         ]
         shown = table[["name", "dim", "field", "basis", "outputs", "noise", "parameters", "status"]].copy()

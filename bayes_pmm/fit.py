@@ -396,7 +396,7 @@ def _fingerprints(posterior: Posterior, method: Method, key: jax.Array) -> dict[
     data, pmm, basis = posterior.data, posterior.pmm, posterior.pmm.basis
     terms = posterior.scaling.coefficients(basis, data.controls)
     # Computed numbers may differ in their last digits on another machine.
-    rounded = lambda x: [f"{v:.9g}" for v in np.ravel(x)]  # noqa: E731
+    rounded = lambda x: [f"{v:.9g}" for v in np.ravel(x)]
     whole = {
         "data": (data.control_names, data.output_names, *(a.tolist() for a in posterior.training)),
         "units": {k: rounded(v) for k, v in posterior.scaling.to_dict().items()},

@@ -33,7 +33,7 @@ def default_dim(outputs: tuple[Output, ...], n_matrices: int, n_data: int) -> in
     ``studies/extrapolation``.
     """
     least = minimum_dim(outputs)
-    elements = lambda n: n + (n_matrices - 1) * n * (n + 1) // 2  # noqa: E731
+    elements = lambda n: n + (n_matrices - 1) * n * (n + 1) // 2
     candidates = range(least + MARGIN[0], least + MARGIN[1])
     return next((n for n in candidates if elements(n) >= PARAMETERS_PER_DATUM * n_data), least + MARGIN[1])
 

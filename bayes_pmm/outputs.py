@@ -185,7 +185,7 @@ def parse_output(expression: str) -> Output:
     Difference(upper=1, lower=0)
     """
     text = expression.strip()
-    number = lambda plain, bracket: int(plain if plain is not None else bracket)  # noqa: E731
+    number = lambda plain, bracket: int(plain if plain is not None else bracket)
     if found := _LEVEL.fullmatch(text):
         return Level(number(*found.groups()))
     if found := _DIFFERENCE.fullmatch(text):

@@ -307,7 +307,7 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
         every = np.concatenate([values, own])
         unit = Normalize(every.min(), every.max())
         # The brightest end of the map cannot be seen on white.
-        shade = lambda v: colormaps["viridis"](0.9 * unit(v))  # noqa: E731
+        shade = lambda v: colormaps["viridis"](0.9 * unit(v))
         colors, marks = shade(values), shade(own)
     else:
         colors, marks = [f"C{k}" for k in range(len(curves.rows))], "0.6"

@@ -321,7 +321,7 @@ def bands_of(
     if outputs is not None:
         names, coefficients = outputs
         samples = {kind: values @ coefficients.T for kind, values in samples.items()}
-        any_part = lambda where: where @ (coefficients.T != 0)  # noqa: E731
+        any_part = lambda where: where @ (coefficients.T != 0)
         extrapolated, doubts = any_part(extrapolated), {k: any_part(where) for k, where in doubts.items()}
     probabilities = probabilities_of(levels)
     mean, sd, quantiles = {}, {}, {}

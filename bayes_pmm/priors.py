@@ -432,6 +432,6 @@ class MatrixPrior:
             i, j = np.triu_indices(n, 1)
             return sites | {"offdiagonal": sites["offdiagonal"] * (signs[i] * signs[j])[None, :]}
         sign = jax.random.rademacher(key, (), float)
-        flip = lambda x, half: x * jnp.where(jnp.arange(x.shape[1]) < half, 1.0, sign)[None, :]  # noqa: E731
+        flip = lambda x, half: x * jnp.where(jnp.arange(x.shape[1]) < half, 1.0, sign)[None, :]
         halves = {"first_offdiagonal": m - n + 1, "offdiagonal": m}
         return sites | {k: flip(sites[k], half) for k, half in halves.items() if k in sites}

@@ -121,7 +121,7 @@ def _chains(fit: Fit) -> str:
 def _noise_table(fit: Fit, floors: dict[str, float | None]) -> list[tuple[str, ...]]:
     """For each output its name, the spread of its data, the rms known error and the floor, as text."""
     data = fit.posterior.data
-    number = lambda x: "none" if x is None or x == 0 else f"{x:.4g}"  # noqa: E731
+    number = lambda x: "none" if x is None or x == 0 else f"{x:.4g}"
     return [
         (name, number(np.nanstd(data.values[:, q])), number(data.rms_errors[q]), number(floors[name]))
         for q, name in enumerate(data.output_names)

@@ -143,7 +143,7 @@ def _isotonic(y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     chain, draw, row = np.nonzero(wrong)
     off, w = y[chain, draw, row], 1.0 / np.maximum(variance, 1e-300)[row]
     m = y.shape[-1]
-    mean = lambda a, b: np.average(off[:, a : b + 1], axis=1, weights=w[:, a : b + 1])  # noqa: E731
+    mean = lambda a, b: np.average(off[:, a : b + 1], axis=1, weights=w[:, a : b + 1])
     means = {(a, b): mean(a, b) for a in range(m) for b in range(a, m)}
     nearest = [
         np.max([np.min([means[a, b] for b in range(j, m)], axis=0) for a in range(j + 1)], axis=0)

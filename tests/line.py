@@ -34,7 +34,7 @@ def normal(posterior):
     """Mean (2,) and covariance of the sites (anchor, shift), and the design of the outputs at controls."""
     prior, scaling, data = posterior.prior, posterior.scaling, posterior.data
     variance = prior.shift_sd**2 + 2 * prior.scale_median**2
-    design = lambda c: scaling.scale[0] * np.asarray(scaling.coefficients(posterior.pmm.basis, c))  # noqa: E731
+    design = lambda c: scaling.scale[0] * np.asarray(scaling.coefficients(posterior.pmm.basis, c))
     A, sigma = design(data.controls), data.errors[:, 0]
     C = np.linalg.inv(A.T @ (A / sigma[:, None] ** 2) + np.eye(2) / variance)
     return C @ A.T @ ((data.values[:, 0] - scaling.shift[0]) / sigma**2), C, design

@@ -123,7 +123,7 @@ def test_manifold_where_nuts_does_not_suffice_at_large_noise(posterior, canned, 
     info = METHOD.run(posterior, KEY).info
     assert info["choice"].count("came to") == 3
     # Draws that converged are better than any that did not, whatever their R-hat.
-    diverged = lambda d: dataclasses.replace(d, stats=d.stats | {"diverging": np.ones((2, 100), bool)})  # noqa: E731
+    diverged = lambda d: dataclasses.replace(d, stats=d.stats | {"diverging": np.ones((2, 100), bool)})
     canned["nuts"] = diverged
     canned["manifold"] = lambda d: d
     assert METHOD.run(posterior, KEY).info["sampler"] == "manifold"
@@ -246,7 +246,7 @@ def test_goes_on_once_more_where_that_is_cheap_and_should_suffice(posterior, can
 
 
 def test_what_a_third_run_may_cost_follows_from_data_and_steps(posterior, chosen):
-    steps = lambda n: dataclasses.replace(  # noqa: E731
+    steps = lambda n: dataclasses.replace(
         chosen.draws, stats=chosen.draws.stats | {"n_steps": np.full((2, 100), n)}
     )
     few, many = (auto._affordable(posterior, steps(n)) for n in (4, 40))
@@ -266,7 +266,7 @@ def test_the_longer_run_is_kept_even_where_it_looks_worse(posterior, canned):
 
 def test_fewer_draws_are_held_to_less():
     draws = Draws({}, {}, {})
-    at = lambda rhat, ess: auto._Attempt(draws, rhat, ess)  # noqa: E731
+    at = lambda rhat, ess: auto._Attempt(draws, rhat, ess)
     assert at(1.009, 410).reached(4000)
     assert not at(1.011, 410).reached(4000)
     assert not at(1.009, 390).reached(4000)
@@ -274,7 +274,7 @@ def test_fewer_draws_are_held_to_less():
     assert at(1.05, 45).reached(400)
     assert not at(1.15, 45).reached(400)
     assert not at(np.nan, 45).reached(400)
-    some = lambda share: Draws({}, {"diverging": np.arange(1000) < 1000 * share}, {"sampler": "nuts"})  # noqa: E731
+    some = lambda share: Draws({}, {"diverging": np.arange(1000) < 1000 * share}, {"sampler": "nuts"})
     assert auto._Attempt(some(0.01), 1.0, 1000).reached(4000)
     assert not auto._Attempt(some(0.02), 1.0, 1000).reached(4000)
     assert "2.0% divergent" in auto._Attempt(some(0.02), 1.0, 1000).trouble
@@ -340,7 +340,7 @@ def test_fit_gives_auto_its_prediction_controls(posterior, canned, monkeypatch):
 def test_divergent_transitions_of_thinned_draws_are_a_share_of_all_transitions(posterior, chosen):
     diverging = np.zeros((2, 100), bool)
     diverging[0, :3] = True
-    drawn = lambda info: dataclasses.replace(  # noqa: E731
+    drawn = lambda info: dataclasses.replace(
         chosen.draws, stats={"diverging": diverging}, info=chosen.draws.info | info
     )
     assert auto._Attempt(drawn({})).divergent == 0.015

@@ -301,11 +301,11 @@ def test_unwritable_folder_is_said(tmp_path):
 
 def test_costly_draws_are_saved_more_often(monkeypatch):
     monkeypatch.setattr(chains, "CHUNK", 50)
-    of = lambda *draw: chains.chunk_for(manifold._dearest(*draw))  # noqa: E731
+    of = lambda *draw: chains.chunk_for(manifold._dearest(*draw))
     assert of(20, 90, 1) == of(36, 120, 1) == 50
     assert 10 < of(20, 90, 10) < of(50, 90, 1) < of(50, 20, 1) == 50
     assert 1 == of(1000, 20, 1) < of(150, 90, 4) < of(150, 90, 1) < 10
-    of = lambda *draw: chains.chunk_for(nuts._dearest(*draw))  # noqa: E731
+    of = lambda *draw: chains.chunk_for(nuts._dearest(*draw))
     assert of(10, 9, 10) == of(90, 4, 10) == of(150, 9, 6) == 50
     assert 2 < of(1000, 4, 10) < of(100, 9, 10) < 50
     assert of(1000, 9, 12) == 1
@@ -340,8 +340,8 @@ def test_a_file_of_other_shapes_is_said_to_be_foreign(tmp_path):
 )
 def test_records_of_other_shapes_are_said_to_be_foreign(wrong, tmp_path):
     def run(draws):
-        step = lambda x: x + 1.0  # noqa: E731
-        chunk = lambda x, count, *_: chains.collect(step, lambda x: (x, 2 * x), x, count)  # noqa: E731
+        step = lambda x: x + 1.0
+        chunk = lambda x, count, *_: chains.collect(step, lambda x: (x, 2 * x), x, count)
         return chains.run_chains(
             [chains.Segment(draws)], [np.zeros(2)], (), chunk, (), progress=silent, checkpoint=tmp_path
         )
@@ -530,7 +530,7 @@ def test_run_killed_while_it_writes_its_draws_goes_on_bit_for_bit(name, method, 
     before = drawn_so_far(tmp_path / "run")
     assert method.warmup < min(before) < 60
     seen = []
-    report = lambda *what: seen.append(what)  # noqa: E731
+    report = lambda *what: seen.append(what)
     resumed = bp.fit(posterior, method, key=KEY, progress=report, checkpoint=tmp_path / "run")
     assert_same(resumed.draws, bp.fit(posterior, method, key=KEY).draws)
     assert next(done for stage, done, _ in seen if stage == "sampling") == sum(before)

@@ -160,7 +160,7 @@ def test_modes_are_added_whatever_their_chains():
         stats.multivariate_normal([0, 0], np.eye(2)),
         stats.multivariate_normal([9, 0], 0.2 * np.eye(2)),
     )
-    density = lambda x: np.logaddexp(np.log(2.7) + heavy.logpdf(x), np.log(0.3) + light.logpdf(x))  # noqa: E731
+    density = lambda x: np.logaddexp(np.log(2.7) + heavy.logpdf(x), np.log(0.3) + light.logpdf(x))
     rng = np.random.default_rng(0)
     draws = [law.rvs(size=(2, 400), random_state=rng) for law in (heavy, light)]
     mixtures = [fit_mixture(d, np.ones((1, 2)), rng) for d in draws]

@@ -103,7 +103,7 @@ def test_gp_kernels_are_those_of_scikit_learn():
 def test_gp_covariance_leaves_missing_data_out(smooth):
     x, y = np.linspace(-1, 1, 5)[:, None], np.array([0.1, 0.4, 0.0, -0.2, 0.3])
     seen = np.array([True, True, False, True, True])
-    density = lambda x, y, seen: _normal(  # noqa: E731
+    density = lambda x, y, seen: _normal(
         y, np.asarray(gaussian_processes._covariance(x, 0 * y, seen, 1.0, np.ones(1), 0.1, smooth))
     )
     whole = density(x, np.where(seen, y, 0.0), seen)
@@ -264,7 +264,7 @@ def test_lines_survive_a_kill(tmp_path):
 
 
 def test_selection_of_tasks():
-    parse = lambda *given: run.parse(["--out", "unused", *given])  # noqa: E731
+    parse = lambda *given: run.parse(["--out", "unused", *given])
     every = run.selected(parse())
     assert len(every) == len(set(every)) == len(problems.families()) * 15 + 15
     shares = [run.selected(parse("--share", f"{i}/3")) for i in range(3)]

@@ -177,7 +177,7 @@ def test_custom_basis_is_asked_for_when_loading(tmp_path):
 def test_two_controls_several_kinds_of_output(field):
     rng = np.random.default_rng(1)
     c = rng.uniform(-1, 1, (14, 2))
-    symmetric = lambda: (lambda a: a + a.T)(rng.normal(size=(2, 2)))  # noqa: E731
+    symmetric = lambda: (lambda a: a + a.T)(rng.normal(size=(2, 2)))
     H0, H1, H2, A = (symmetric() for _ in range(4))
     w, V = np.linalg.eigh(H0 + c[:, :1, None] * H1 + c[:, 1:, None] * H2)
     a = np.einsum("nik,ij,njl->nkl", V, A, V)

@@ -83,7 +83,7 @@ def test_stacking_weights_maximise_the_score():
     p = np.random.default_rng(0).normal(size=(40, 3))
     w = stacking_weights(p)
     assert w.sum() == pytest.approx(1.0)
-    score = lambda w: np.sum(np.log(np.exp(p) @ w))  # noqa: E731
+    score = lambda w: np.sum(np.log(np.exp(p) @ w))
     others = np.random.default_rng(1).dirichlet(np.ones(3), 2000)
     assert score(w) >= max(map(score, others)) - 1e-6
     np.testing.assert_allclose(stacking_weights(np.zeros((5, 2))), 0.5)

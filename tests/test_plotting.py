@@ -165,7 +165,7 @@ def test_notebooks_show_pictures_that_pyplot_does_not_know(one):
 
 def test_some_outputs_are_drawn_in_the_order_that_is_wanted(two):
     bands = two.predict([[0.1, 0.2], [0.3, 0.4], [0.6, 0.1]])
-    labels = lambda **kind: [ax.get_ylabel() for ax in plot_bands(two, bands, **kind).axes]  # noqa: E731
+    labels = lambda **kind: [ax.get_ylabel() for ax in plot_bands(two, bands, **kind).axes]
     assert labels() == ["E0", "E1", "E1-E0"]
     assert labels(outputs=["E1-E0", "E0"]) == ["E1-E0", "E0"]
     assert labels(outputs="E1") == ["E1"]

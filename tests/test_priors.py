@@ -412,7 +412,7 @@ class TestUnitOfTheTerms:
         z = posteriors["spread"].unconstrain(posteriors["spread"].prior_sites(jax.random.key(0)))
         found = [float(jax.jit(p.log_prior)(z)) for p in (posteriors["variation"], posteriors["spread"])]
         tau = np.exp(z["scale"][1])
-        density = lambda m: stats.lognorm(1.0, scale=m).logpdf(tau)  # noqa: E731
+        density = lambda m: stats.lognorm(1.0, scale=m).logpdf(tau)
         expected = density(medians["variation"][1]) - density(medians["spread"][1])
         assert found[0] - found[1] == pytest.approx(expected, rel=1e-9)
         # The same where the data are arguments of a compiled function.

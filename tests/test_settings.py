@@ -121,7 +121,7 @@ def test_nan_and_infinity_are_refused(kind, name, value):
 
 def test_streams_differ_from_what_a_key_is_split_into():
     key = jax.random.key(0)
-    data = lambda k: tuple(jax.random.key_data(k).tolist())  # noqa: E731
+    data = lambda k: tuple(jax.random.key_data(k).tolist())
     split = {data(k) for n in (2, 3, 8) for k in jax.random.split(key, n)}
     streams = {data(stream(key, purpose)) for purpose in ("noise", "defect", "modes")}
     assert len(streams) == 3

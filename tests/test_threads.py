@@ -12,7 +12,7 @@ from bayes_pmm.inference import threads
 
 
 def loop(batch, n):
-    step = lambda i, x: x + jnp.linalg.solve(x, x)  # noqa: E731, ARG005
+    step = lambda i, x: x + jnp.linalg.solve(x, x)  # noqa: ARG005
     return jax.jit(lambda x: jax.lax.fori_loop(0, 9, step, x)).lower(jnp.ones((batch, n, n))).compile()
 
 
@@ -28,7 +28,7 @@ def test_large_arrays_are_recognised(monkeypatch):
 
 
 def batch(function, *shape):
-    step = lambda i, x: function(x)  # noqa: E731, ARG005
+    step = lambda i, x: function(x)  # noqa: ARG005
     return jax.jit(lambda x: jax.lax.fori_loop(0, 9, step, x)).lower(jnp.ones(shape)).compile()
 
 

@@ -199,7 +199,7 @@ def test_the_exact_sampler_reports_and_keeps_checkpoints_and_refits_do_without_i
 
     stages = []
     method = Laplace(draws=10, chains=2, starts=starts, exact=Noting())
-    report = lambda *stage: stages.append(stage)  # noqa: E731
+    report = lambda *stage: stages.append(stage)
     method.run(posterior, jax.random.key(0), progress=report, checkpoint=tmp_path)
     assert stages[-1] == ("exact", 1, 1)
     assert asked == [tmp_path]

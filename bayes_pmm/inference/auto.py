@@ -160,7 +160,7 @@ class Auto:
     ) -> Iterator[tuple[str, Method, str]]:
         """Name of the attempt's folder, method and reason of each attempt, given what those before it came to."""
         total = self.chains * self.draws
-        warm = lambda default: default if self.warmup is None else self.warmup  # noqa: E731
+        warm = lambda default: default if self.warmup is None else self.warmup
         nuts = NUTS(chains=self.chains, warmup=warm(1000), draws=self.draws, starts=found)
         if unfit := _unfit_for_manifold(posterior):
             # What the manifold sampler is not made for it does not get as a fallback either.
@@ -266,7 +266,7 @@ class _Attempt:
 
 def _going_on(found: Starts, draws: Draws) -> Starts:
     """Starts where the chains are now; a choice of the draws stands for the posterior's widths."""
-    at = lambda chain, draw: {k: jnp.asarray(v[chain, draw]) for k, v in draws.sites.items()}  # noqa: E731
+    at = lambda chain, draw: {k: jnp.asarray(v[chain, draw]) for k, v in draws.sites.items()}
     chains, length = draws.shape
     apart = max(1, chains * length // MEMORY)
     ensemble = tuple(at(c, d) for c in range(chains) for d in range(length - 1, -1, -apart))
@@ -325,7 +325,7 @@ def _convergence(
     phi = np.asarray(posterior.terms(posterior.data.controls))
     parts = [phi, 2 * phi - phi.mean(0)] + ([np.asarray(posterior.terms(np.asarray(at)))] if at else [])
     phi = jnp.asarray(np.concatenate(parts))
-    one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)  # noqa: E731
+    one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)
     outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(draws.flat()))
     outputs = outputs.reshape(*draws.shape, -1)
     if not np.isfinite(outputs).all():

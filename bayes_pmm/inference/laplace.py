@@ -109,7 +109,7 @@ class Laplace:
 
     def _normal_at_mode(self, flat: FlatPosterior) -> tuple[jax.Array, float, jax.Array, float]:
         """Mode (d,), log density there, Cholesky factor (d, d) of the Hessian, and seconds."""
-        loss = lambda x: -flat.log_density(x)  # noqa: E731
+        loss = lambda x: -flat.log_density(x)
         value_and_grad = jax.jit(jax.value_and_grad(loss)).lower(flat.start).compile()
         hessian = jax.jit(jax.hessian(loss)).lower(flat.start).compile()
 

@@ -275,7 +275,7 @@ def _no_info() -> Info:
 
 
 def _log_densities(lifted: Lifted, u: np.ndarray, arrays: dict) -> np.ndarray:
-    density = lambda u, arrays: jax.lax.map(lambda x: lifted.log_density(x, arrays), u, batch_size=100)  # noqa: E731
+    density = lambda u, arrays: jax.lax.map(lambda x: lifted.log_density(x, arrays), u, batch_size=100)
     flat = u.reshape(-1, u.shape[-1])
     program, _ = compiled(density, flat, arrays)
     return np.asarray(program(flat, arrays)).reshape(u.shape[:2])

@@ -120,7 +120,7 @@ def stacking_weights(log_density: np.ndarray) -> np.ndarray:
     """
     p = np.exp(log_density - log_density.max(axis=1, keepdims=True))
     K = p.shape[1]
-    mixed = lambda w: np.maximum(p @ w, 1e-300)  # noqa: E731
+    mixed = lambda w: np.maximum(p @ w, 1e-300)
     # A concave problem; where models are nearly alike, expectation maximisation would need millions of steps.
     found = optimize.minimize(
         lambda w: -np.mean(np.log(mixed(w))),

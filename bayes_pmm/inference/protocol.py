@@ -34,8 +34,15 @@ class Draws:
     stats : dict of arrays (chain, draw)
         Sampler statistics under ArviZ's names.
     info : dict
-        Plain values about the run: ``sampler``, ``chains``, ``warmup``, ``draws``, ``seconds`` (without
-        compilation), ``basins``, and whatever else the method reports (``pareto_k``).
+        Plain values about the run.
+
+        - Of every method: ``sampler``, ``chains``, ``draws``, ``seconds`` (of sampling, without compilation).
+        - Of Markov chains: ``warmup``, ``thin``, ``basins`` (the starts'), ``failed_steps_share`` of the manifold
+          sampler's worst chain.
+        - Of approximations: ``pareto_k``, ``elbo``, ``guide``, ``log_evidence``, ``against_exact``.
+        - Of ``auto``: ``choice``, the reasons in words.
+        - From :func:`~bayes_pmm.fit`: ``modes`` (chains and mass of each), ``total_seconds``, ``method`` (name and
+          settings). From :func:`~bayes_pmm.with_mode_masses`: ``masses_by``, ``masses_doubted``.
     """
 
     sites: dict[str, np.ndarray]

@@ -230,7 +230,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     # NumPy cuts: each operation of JAX on them would be compiled for itself.
     kind = jax.random.key_impl(keys)
     numbers = np.asarray(jax.random.key_data(keys))
-    portion = lambda numbers, path, arrays: jax.lax.map(  # noqa: E731
+    portion = lambda numbers, path, arrays: jax.lax.map(
         lambda k: one(k, path, arrays), jax.random.wrap_key_data(numbers, impl=kind)
     )
     # Portions of one length, filled up with starts that are thrown away, share one compiled function.
@@ -239,7 +239,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     filled = np.concatenate([numbers, numbers[: count * length - len(keys)]])
     filled = filled.reshape(count, length, *numbers.shape[1:])
     program, _ = compiled(portion, filled[0], path, arrays)
-    run = lambda k: jax.tree.map(np.asarray, program(k, path, arrays))  # noqa: E731
+    run = lambda k: jax.tree.map(np.asarray, program(k, path, arrays))
     with threadpool_limits(1), ThreadPoolExecutor(workers(count, program)) as pool:
         found = list(pool.map(run, filled))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *found)

@@ -157,7 +157,7 @@ class Variational:
                 value = log_density(u)
             numpyro.factor("posterior", value)
 
-        rate = lambda i: self.learning_rate * 0.01 ** (i / self.steps)  # noqa: E731
+        rate = lambda i: self.learning_rate * 0.01 ** (i / self.steps)
         guide = GUIDES[self.guide](model, init_to_value(values={"u": jnp.zeros(flat.size)}))
         svi = SVI(model, guide, ClippedAdam(rate), Trace_ELBO(num_particles=self.particles))
         state = svi.init(key)

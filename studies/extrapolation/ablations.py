@@ -110,7 +110,7 @@ def average(title: str, found: dict, methods: dict[str, str], keep=None) -> list
 
 def pooled(members: list[dict], weights) -> dict:
     """Line of a mixture: its PIT is the mean of the members', its CRPS at most the mean of theirs."""
-    mean = lambda name: np.average([r[name] for r in members], axis=0, weights=weights)  # noqa: E731
+    mean = lambda name: np.average([r[name] for r in members], axis=0, weights=weights)
     return members[0] | {name: mean(name) for name in ("pit", "crps")}
 
 
@@ -168,7 +168,7 @@ def predictors(found: dict, method: str = "bare") -> list[str]:
         "split R-hat": lambda r: np.asarray(r["strengths"]["chains"]),
     }
     noises = sorted({r["noise"] for r in rows}, reverse=True)
-    pool = lambda f, z: np.concatenate(  # noqa: E731
+    pool = lambda f, z: np.concatenate(
         [np.ravel(np.broadcast_to(f(r), np.shape(r["pit"]))) for r in rows if r["noise"] == z]
     )
     missed = {z: ~pool(hits, z) for z in noises}
@@ -215,7 +215,7 @@ def misspecified(found: dict, method: str = "auto") -> list[str]:
 def report(found: dict) -> list[str]:
     """All tables."""
     text = [INTRODUCTION, ""]
-    at = lambda noise: lambda r: r["noise"] == noise  # noqa: E731
+    at = lambda noise: lambda r: r["noise"] == noise
     for noise in (1e-2, 1e-4, 0.0):
         both = {"bare": "posterior", "pmm": "widened (default)"}
         text += table(f"Widening, noise {noise:g}", found, both, at(noise))
@@ -249,7 +249,7 @@ def report(found: dict) -> list[str]:
     text += table("Units", found, units, at(1e-2)) + each("Units, every task", found, units, at(1e-2))
     treated = {"pmm-spread": "then default", "pmm-defect": "defect"}
     treated |= {"pmm-decaying": "decaying", "pmm-horseshoe": "horseshoe"}
-    six = lambda r: r["task"].startswith(SIX)  # noqa: E731
+    six = lambda r: r["task"].startswith(SIX)
     text += table("Treatments", found, treated, six) + each("Treatments, every task", found, treated, six)
     # From here on everything but what is named is the present default, widening included.
     references = {"now": "mean of the controls (default)", "ref-0": "lower end", "ref-1": "upper end"}

@@ -67,7 +67,7 @@ def judged(path: Path, median: float, spread: float) -> tuple[float, float, np.n
     """Coverage, mean CRPS, PIT values and effective number of draws under another prior of the scales."""
     with np.load(path) as stored:
         draws, scale, truth = stored["draws"], stored["scale"], stored["truth"]
-    log = lambda m, s: stats.lognorm(s, scale=m).logpdf(scale).sum(axis=1)  # noqa: E731
+    log = lambda m, s: stats.lognorm(s, scale=m).logpdf(scale).sum(axis=1)
     ratio = log(median, spread) - log(*DRAWN)
     w = np.exp(ratio - ratio.max())
     return (

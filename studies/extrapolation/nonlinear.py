@@ -30,7 +30,7 @@ def _matrices(seed: int, size: int = 12) -> tuple[np.ndarray, np.ndarray]:
 def _self_consistent(h0: np.ndarray, v: np.ndarray, c: float, weight) -> float:
     """E with E = lowest eigenvalue of H_0 + c weight(E − E_0) V, E_0 that of H_0; c >= 0."""
     start = np.linalg.eigvalsh(h0)[0]
-    gap = lambda e: np.linalg.eigvalsh(h0 + c * weight(e - start) * v)[0] - e  # noqa: E731
+    gap = lambda e: np.linalg.eigvalsh(h0 + c * weight(e - start) * v)[0] - e
     width = 1.0
     while gap(start + width) > 0:
         width *= 2

@@ -108,7 +108,7 @@ def _keep(path: Path, task, fit: bp.Fit, latent: np.ndarray) -> None:
     posterior = fit.posterior
     model = fit.sample(task.controls, "model")
     stretched = widened(posterior, model, task.controls, fit.training_outputs, fit.weights)
-    flat = lambda x: (x / task.spread).reshape(-1, *x.shape[2:])  # noqa: E731
+    flat = lambda x: (x / task.spread).reshape(-1, *x.shape[2:])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,

@@ -34,7 +34,7 @@ def check(name: str, prior: bp.Prior, key: jax.Array) -> dict[str, float]:
     n = task.data.n_rows
     phi = np.asarray(posterior.scaling.coefficients(pmm.basis, task.data.controls))
     rest = np.eye(n) - phi @ np.linalg.pinv(phi)
-    bend = lambda x: np.sqrt(np.mean((rest @ x) ** 2, axis=-2))  # noqa: E731
+    bend = lambda x: np.sqrt(np.mean((rest @ x) ** 2, axis=-2))
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     hit, width = (low <= truth) & (truth <= high), (high - low) / task.spread
     return {

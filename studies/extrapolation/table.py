@@ -276,7 +276,7 @@ def flags_text(results: Results, group: str) -> list[str]:
     if not rows:
         return []
     missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
-    whole = lambda pick: np.concatenate([np.ravel(pick(r)) for r in rows]).astype(bool)  # noqa: E731
+    whole = lambda pick: np.concatenate([np.ravel(pick(r)) for r in rows]).astype(bool)
     kinds = {"any": whole(lambda r: r["flags"])}
     for name in sorted({name for r in rows for name in r.get("doubts", {})}):
         kinds[name] = whole(lambda r, name=name: r.get("doubts", {}).get(name, np.zeros(np.shape(r["pit"]))))

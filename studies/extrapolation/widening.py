@@ -127,15 +127,15 @@ def main() -> None:
     paths = [p for p in sorted(args.draws.glob("*.npz")) if p.stem.rsplit("_", 3)[1] in args.hamiltonians]
     tasks = [t for p in paths if (t := Kept(p)).family not in nonlinear.FAMILIES]
     by_noise = {z: ts for z in NOISES if (ts := [t for t in tasks if t.noise == z])}
-    judge = lambda f: {z: [t.judged(f) for t in ts] for z, ts in by_noise.items()}  # noqa: E731
+    judge = lambda f: {z: [t.judged(f) for t in ts] for z, ts in by_noise.items()}
     found = {name: judge(form) for name, form in FORMS.items()}
     forms_table(by_noise, found)
     plain, chosen = found["1"], judge(bent(Widening().rate))
-    bend = lambda t, d: np.full_like(d, t.stored["bend"])  # noqa: E731
+    bend = lambda t, d: np.full_like(d, t.stored["bend"])
     split_table("bend", BENDS, bend, by_noise, plain, chosen)
     split_table("distance", DISTANCES, lambda t, d: d, by_noise, plain, chosen)  # noqa: ARG005
     by_rate = {r: judge(bent(r)) for r in RATES}
-    mean_ece = lambda left, r: np.mean(  # noqa: E731
+    mean_ece = lambda left, r: np.mean(
         [
             summary([j for t, j in zip(ts, by_rate[r][z], strict=True) if t.family != left])[1]
             for z, ts in by_noise.items()

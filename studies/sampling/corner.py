@@ -32,7 +32,7 @@ def target(sigma):
     """The corner as a constraint in q = (u, v, η)."""
 
     def constraint(q):
-        f = lambda q: jnp.array([q[0] * q[1] + sigma * q[2]])  # noqa: E731
+        f = lambda q: jnp.array([q[0] * q[1] + sigma * q[2]])
         return f(q), jax.jacobian(f)(q)
 
     tolerance = jnp.maximum(1e-7, 1e-14 / sigma)
@@ -81,7 +81,7 @@ def main():
     """Print the tables."""
     print("| σ | share of small steps | quartiles of \\|u\\| | exact | R-hat of log \\|u\\| | ESS |")
     print("|" + "---|" * 6)
-    row = lambda x: ", ".join(f"{v:.2g}" for v in x)  # noqa: E731
+    row = lambda x: ", ".join(f"{v:.2g}" for v in x)
     for sigma in (1e-2, 1e-4, 1e-6):
         for small in (0.0, 0.25, 0.5):
             u = np.abs(draws(sigma, small))

@@ -105,7 +105,7 @@ def cell(problem_name, dim, noise, method, args):
     if method == "textbook":
         if problem.train.shape[1] > 1:
             return key | {"status": "not run", "error": "the textbook model has one control"}
-        judge = lambda outputs: np.nanmax(rhat_and_ess(outputs)[0])  # noqa: E731
+        judge = lambda outputs: np.nanmax(rhat_and_ess(outputs)[0])
         outputs, seconds = textbook.run(
             data.controls[:, 0], data.values, dim, at[:, 0], args.seed, args.limit, judge
         )
@@ -200,7 +200,7 @@ def one_table(cells):
         if r.get("pareto_k") is not None:
             name += f", k = {r['pareto_k']:.1f}"
         floor = " ".join(f"{f:.1g}" for f in r.get("floor", []))
-        opt = lambda k, f, r=r: "" if r.get(k) is None else format(r[k], f)  # noqa: E731
+        opt = lambda k, f, r=r: "" if r.get(k) is None else format(r[k], f)
         print(
             f"| {p} | {n} | {z:g} | {name} | {r['status']} | {r['rhat']:.3f} | {r['ess_min']:.0f}"
             f" ({r['ess_median']:.0f}) of {r['draws']} | {r['seconds']:.0f} ({r['total']:.0f}) |"
