@@ -407,7 +407,7 @@ BAD = {
     "ragged row": ("c,E0\n0,1\n1,2,3\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
     "where": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c !! 2"], "--where"),
     "where selects nothing": (
-        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c>9"], "--where"),
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c>9"], "condition c>9 keeps no row"),
     "rest without where": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--at", "rest"], "rest"),
     "basis": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "spline"], "basis"),
     "inverse at zero": (
@@ -421,7 +421,6 @@ BAD = {
     "unknown option": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--bogus"], "--bogus"),
     "no errors and no floor": (
         "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--floor", "0"], "floor"),
-    "reserved name": ("mean,E0\n0,1\n1,2\n2,4\n", ["--controls", "mean", "--outputs", "E0"], "mean"),
     "long without value": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--long", "c"], "--long"),
 }  # fmt: skip
 
@@ -551,6 +550,10 @@ def test_a_guide_and_the_comparison_with_exact_draws(levels, tmp_path, capsys, m
     assert "finished before" in run(capsys, *options, *chosen, "--exact", "--resume")[1]
     code, _, err = run(capsys, *options, *chosen, "--resume")
     assert code == 2
+    assert "warmup: the sampler variational has no such setting" in err
+    short = [*options[:6], "--dim", "2", "--chains", "2", "--draws", "60", "--out", folder]
+    code, _, err = run(capsys, *short, *chosen, "--resume")
+    assert code == 2
     assert "was run with exact=Auto" in err
     code, _, err = run(capsys, *options, "--sampler", "variational", "--guide", "full", "--exact", "--resume")
     assert code == 2
@@ -561,11 +564,15 @@ def test_a_guide_and_the_comparison_with_exact_draws(levels, tmp_path, capsys, m
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--guide", "flow"], "guide 'flow' is for the sampler variational, and auto has none"),
-        (["--guide", "full", "--sampler", "laplace"], "and laplace has none"),
+        (["--guide", "flow"], "guide: the sampler auto has no such setting, only variational"),
+        (["--guide", "full", "--sampler", "laplace"], "guide: the sampler laplace has no such setting"),
         (["--guide", "wide", "--sampler", "variational"], "'full', 'low-rank', 'flow'"),
-        (["--exact", "--sampler", "nuts"], "variational and laplace are compared with exact draws, not nuts"),
+        (
+            ["--exact", "--sampler", "nuts"],
+            "exact: the sampler nuts has no such setting, only variational, laplace",
+        ),
         (["--exact", "--sampler", "variational", "--warmup", "5"], "warmup = 5 is too few"),
+        (["--sampler", "smc", "--warmup", "50"], "warmup: the sampler smc has no such setting"),
     ],
 )
 def test_a_guide_or_comparison_of_no_use_is_refused(levels, tmp_path, capsys, options, words):

@@ -35,7 +35,7 @@ def test_bands_hold_the_levels_that_were_asked_for(fit):
     bands = fit.predict(x, levels=(0.95, 0.68))
     assert bands.probabilities == (0.025, 0.16, 0.5, 0.84, 0.975)
     assert bands.levels == (0.68, 0.95)
-    draws = fit.sample(x).reshape(-1, 4, 2)
+    draws = fit.sample(x, joint=False).reshape(-1, 4, 2)
     np.testing.assert_allclose(bands.quantile(0.16), np.quantile(draws, 0.16, axis=0))
     np.testing.assert_allclose(bands.interval(0.95), np.quantile(draws, [0.025, 0.975], axis=0))
     assert bands.columns[5:10] == ("q02.5", "q16", "q50", "q84", "q97.5")

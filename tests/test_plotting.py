@@ -115,9 +115,9 @@ def test_the_rows_of_a_grid_may_stand_in_any_order(two):
 
 def test_points_that_are_no_grid_keep_their_order(two):
     bands = two.predict(np.random.default_rng(0).uniform(size=(7, 2)))
-    assert plot_bands(two, bands).axes[0].get_xlabel() == "prediction point"
+    assert plot_bands(two, bands).axes[0].get_xlabel() == "prediction point: J, h"
     assert plot_bands(two, bands, control="J").axes[0].get_xlabel() == "J"
-    assert plot_bands(two, two.predict([[0.5, 0.5]])).axes[0].get_xlabel() == "prediction point"
+    assert plot_bands(two, two.predict([[0.5, 0.5]])).axes[0].get_xlabel() == "prediction point: J, h"
 
 
 def test_three_controls():
