@@ -407,7 +407,7 @@ BAD = {
     "ragged row": ("c,E0\n0,1\n1,2,3\n2,4\n", ["--controls", "c", "--outputs", "E0"], "line 3"),
     "where": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c !! 2"], "--where"),
     "where selects nothing": (
-        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c>9"], "condition c>9 keeps no row"),
+        "c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--where", "c>9"], "c>9 keeps no row"),
     "rest without where": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--at", "rest"], "rest"),
     "basis": ("c,E0\n0,1\n1,2\n2,4\n", ["--controls", "c", "--outputs", "E0", "--basis", "spline"], "basis"),
     "inverse at zero": (

@@ -285,7 +285,7 @@ class TestPosterior:
         prior = Prior(scale_median=1.0, scale_spread=0.3, shift_sd=1.0, growth=0.0, centre="all", gauge=kind)
         posterior = Posterior(data, PMM(expressions, dim=2, field=field), prior, Noise(floor=False))
         mcmc = MCMC(
-            NUTS(chains=posterior.model, dense_mass=True),
+            NUTS(posterior.model, dense_mass=True),
             num_warmup=250,
             num_samples=400,
             num_chains=4,

@@ -29,7 +29,9 @@ def assert_same_outputs(posterior, starts, outside, warmup, draws, least_ess):
     controls = np.concatenate([posterior.data.controls, outside])
     found = [
         outputs_of(
-            posterior, method(4, warmup, draws, starts=starts).run(posterior, jax.random.key(1)), controls
+            posterior,
+            method(chains=4, warmup=warmup, draws=draws, starts=starts).run(posterior, jax.random.key(1)),
+            controls,
         )
         for method in (Manifold, NUTS)
     ]

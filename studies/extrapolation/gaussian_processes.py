@@ -82,7 +82,7 @@ def _model(x, y, error, seen, smooth):
 @lru_cache
 def _sampler(shape, smooth):  # noqa: ARG001  one compiled sampler for each shape of the data
     return MCMC(
-        NUTS(chains=partial(_model, smooth=smooth)),
+        NUTS(partial(_model, smooth=smooth)),
         num_warmup=WARMUP,
         num_samples=SAMPLES,
         progress_bar=False,

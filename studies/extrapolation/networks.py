@@ -45,7 +45,7 @@ def _model(x, y, error, seen):
 @lru_cache
 def _sampler(shapes):  # noqa: ARG001  one compiled sampler for each shape of the data
     return MCMC(
-        NUTS(chains=_model, max_tree_depth=DEPTH, target_accept_prob=0.8),
+        NUTS(_model, max_tree_depth=DEPTH, target_accept_prob=0.8),
         num_warmup=WARMUP,
         num_samples=SAMPLES,
         num_chains=CHAINS,

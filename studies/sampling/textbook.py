@@ -49,7 +49,7 @@ def run(c, y, dim, at, seed, limit, judge, chains=4, warmup=1000, chunk=250, lea
     args = (jnp.asarray((c - cm) / cs), dim, y.shape[1])
     data = jnp.asarray((y - ym) / ys)
     mcmc = MCMC(
-        NUTS(chains=model, dense_mass=True), num_warmup=warmup, num_samples=chunk, num_chains=chains,
+        NUTS(model, dense_mass=True), num_warmup=warmup, num_samples=chunk, num_chains=chains,
         chain_method="vectorized", progress_bar=False,
     )  # fmt: skip
     evaluate = jax.jit(
@@ -57,7 +57,7 @@ def run(c, y, dim, at, seed, limit, judge, chains=4, warmup=1000, chunk=250, lea
     )
     # Compile outside the clock.
     warm = MCMC(
-        NUTS(chains=model, dense_mass=True, max_tree_depth=1), num_warmup=1, num_samples=1, num_chains=chains,
+        NUTS(model, dense_mass=True, max_tree_depth=1), num_warmup=1, num_samples=1, num_chains=chains,
         chain_method="vectorized", progress_bar=False,
     )  # fmt: skip
     warm.run(jax.random.key(seed), *args, y=data)
