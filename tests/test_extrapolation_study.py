@@ -13,6 +13,7 @@ from bayes_pmm.doubts import LIMITS
 from bayes_pmm.errors import InputError
 from studies.extrapolation import (
     ablations,
+    gap,
     gaussian_processes,
     lines,
     matrix_models,
@@ -368,3 +369,28 @@ def test_area_under_the_curve_of_a_perfect_and_a_useless_score():
     missed = np.array([False, False, True, True])
     assert ablations.auc(np.array([0.0, 1.0, 2.0, 3.0]), missed) == 1.0
     assert ablations.auc(np.array([0.0, 3.0, 1.0, 2.0]), missed) == 0.5
+
+
+def test_tasks_with_a_gap():
+    name = gap.tasks()[3]
+    task, whole = run.task_of(name), run.task_of(name.replace(gap.MARK, ""))
+    assert task.name == name
+    low, high = whole.problem.train.min(), whole.problem.train.max()
+    place = (task.data.controls - low) / (high - low)
+    assert task.data.n_rows == whole.data.n_rows
+    assert np.all((place <= 0.25 + 1e-12) | (place >= 0.75 - 1e-12))
+    inside = (task.controls - low) / (high - low)
+    assert np.all((inside > 0.25) & (inside < 0.75))
+    assert not task.data.extrapolated(task.controls).any()
+    np.testing.assert_array_equal(task.truth, whole.problem.exact(task.controls))
+    np.testing.assert_allclose(task.distance[0], 0.5 / 9)
+    assert not set(gap.tasks()) & set(run.all_tasks())
+
+
+def test_the_table_of_gaps_stands_on_the_page(capsys):
+    folder = Path(__file__).parent.parent
+    gap.main(["--out", str(folder / "studies" / "extrapolation" / "gap.jsonl"), "--table"])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) > 20
+    page = (folder / "docs" / "studies" / "extrapolation.md").read_text("utf-8").splitlines()
+    assert not [line for line in printed if line not in page]
