@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -189,3 +190,56 @@ def test_the_legend_says_what_the_colours_of_data_are(two, values):
         assert named == ["data, h = 0", "data, h = 0.5", "data, h = 1"]
     else:
         assert named == ["data, h = 0 (dark) to 1 (bright)"]
+
+
+def test_a_single_point_is_drawn(one):
+    ax = plot_bands(one, one.predict([1.4])).axes[0]
+    assert any("latent" in text for text in legend(ax.figure))
+    low, high = one.predict([1.4]).interval(0.9)
+    ends = [seg for c in ax.collections if hasattr(c, "get_segments") for seg in c.get_segments()]
+    assert any(
+        np.allclose(seg[:, 0], 1.4) and np.allclose(seg[:, 1], [low[0, 0], high[0, 0]]) for seg in ends
+    )
+
+
+def test_bands_of_another_fit_are_refused(one, two):
+    with pytest.raises(bp.InputError, match="are not of this fit"):
+        plot_bands(one, two.predict([[0.5, 0.5]]))
+    other = canned(("g",), ("E0", "E1", "<0|A|0>"))
+    with pytest.raises(bp.InputError, match="are not of this fit"):
+        plot_bands(one, other.predict([0.5]))
+
+
+def test_some_outputs_and_lines_between_levels_have_their_data(one):
+    bands = one.predict(np.linspace(0, 1, 5), outputs=["E1-E0", "E1"])
+    lines, level = plot_bands(one, bands).axes
+    data = one.posterior.data
+    (points,) = (line for line in lines.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(points.get_ydata(), data.values[:, 1] - data.values[:, 0])
+    (points,) = (line for line in level.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(points.get_ydata(), data.values[:, 1])
+    assert plot_bands(one, one.predict([0.2, 0.8])["E1"]).axes[0].get_ylabel() == "E1"
+
+
+def test_the_limit_of_an_inverse_basis_is_beside_the_curve():
+    c = np.linspace(4.0, 16.0, 7)
+    data = bp.Dataset.from_columns({"L": c}, {"E0": 1 + 2 / c}, {"E0": 0.01})
+    posterior = bp.Posterior(data, bp.PMM(["E0"], dim=2, basis="inverse:2"))
+    fit = bp.fit(posterior, FromPrior(60), key=0)
+    exact = np.append(1 + 2 / np.linspace(4, 20, 9), 1.0)[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = plot_bands(fit, fit.predict(np.append(np.linspace(4, 20, 9), np.inf)), exact).axes[0]
+        ax.figure.canvas.draw()
+    assert [text.get_text() for text in ax.texts] == ["∞"]
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [float(v) for v in crosses[0].get_ydata()] == [1.0]
+    assert crosses[0].get_xdata()[0] > 20.0
+
+
+def test_of_many_curves_those_with_data_are_drawn(two):
+    steps = np.linspace(-2, 2, 7)
+    names = legend(plot_bands(two, two.predict(grid(steps, steps)), outputs="E0"))
+    assert any("6 of 7 curves" in name for name in names)
+    # The data's h lie between 0 and 1.
+    assert {"h = 0", "h = 0.6667", "h = -2", "h = 2"} <= set(names)
