@@ -1,8 +1,7 @@
 r"""Model + prior + noise + data: a NumPyro model, its log densities, and its outputs from draws."""
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
@@ -12,29 +11,19 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
+from bayes_pmm import slips
 from bayes_pmm.basis import Custom
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Growth, distances
 from bayes_pmm.errors import InputError
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
-from bayes_pmm.outputs import Difference, Output, output_named
+from bayes_pmm.outputs import output_named
 from bayes_pmm.priors import MatrixPrior, Prior
 from bayes_pmm.scaling import Scaling, fit_scaling
-from bayes_pmm.scatter import scatter_of
 from bayes_pmm.widening import Widening
 
 __all__ = ["Posterior"]
-
-TOO_LARGE = 20.0
-"""Known errors so many times the scatter of the data about a polynomial are likely in another unit. A judgement."""
-
-EXCHANGED = 4.0
-"""Levels that lie the wrong way round by more than so many times the scatter of their distance were mistyped."""
-
-
-ALIKE = 0.05
-"""Levels that agree within their errors and these shares of their variation are likely a degenerate pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +109,9 @@ class Posterior:
                         f" {name!r} among the outputs",
                         stacklevel=3,
                     )
-            _check_order(self.data, self.pmm.outputs)
-            _check_errors(self.data)
+            slips.check_order(self.data, self.pmm.outputs)
+            slips.check_errors(self.data)
+            slips.check_typos(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
         empty = np.flatnonzero(~self.data.mask.any(axis=1))
         if empty.size and not np.isfinite(np.asarray(self.terms(self.data.controls))).all():
@@ -307,100 +297,3 @@ class Posterior:
     def outputs(self, sites: dict, c: jax.Array) -> jax.Array:
         """Outputs (N, Q) of one draw at controls (N, p), without floor and noise; jit- and vmap-able."""
         return self.evaluate(self.matrix_prior.assemble(sites), c)
-
-
-def _check_errors(data: Dataset) -> None:
-    """Errors in another unit than the data make bands that are far too wide, and nothing else would say so."""
-    if not data.rms_errors.any():
-        return
-    with np.errstate(over="ignore"):  # numbers whose squares do not fit are refused afterwards
-        spread = np.nanstd(data.values, axis=0)
-    for q in np.flatnonzero(data.rms_errors > spread):
-        rows = data.mask[:, q]
-        left = scatter_of(data.controls[rows], data.values[rows, q])
-        # What a polynomial leaves of constants is rounding, and says nothing of a unit.
-        smallest = 1e-9 * np.abs(data.values[rows, q]).max()
-        if left > smallest and data.rms_errors[q] > TOO_LARGE * left:
-            warnings.warn(
-                f"the known errors of {data.output_names[q]} ({data.rms_errors[q]:.2g}) are"
-                f" {data.rms_errors[q] / left:.2g} times what its data scatter about a polynomial: check their unit",
-                stacklevel=4,
-            )
-
-
-def _check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
-    """Levels are counted by energy: columns that are plainly the other way round would be fitted as noise."""
-    for q, output in enumerate(outputs):
-        if output.kind == "difference" and (output.upper < 0) == (output.lower < 0):
-            sign = 1.0 if output.upper > output.lower else -1.0
-            values = sign * data.values[data.mask[:, q], q]
-            if values.max() < 0 and -values.mean() > 3 * data.rms_errors[q]:
-                other = Difference(output.lower, output.upper)
-                raise InputError(
-                    f"column {data.output_names[q]} is {'negative' if sign > 0 else 'positive'} in every row, and"
-                    f" {output} never is, because levels are counted by energy; write {other}"
-                )
-    for q, p, sign_q, sign_p in _ordered(outputs):
-        both = data.mask[:, q] & data.mask[:, p]
-        if not both.any():
-            continue
-        small, large = sign_q * data.values[both, q], sign_p * data.values[both, p]
-        above, known = small - large, np.hypot(data.errors[both, q], data.errors[both, p])
-        names = f"column {data.output_names[q]} (output {outputs[q]})", f"column {data.output_names[p]}"
-        beyond_noise = above.mean() > 3 * np.sqrt(np.mean(known**2) / len(known))
-        if above.min() > 0 and above.mean() > 0.1 * np.std([small, large]) and beyond_noise:
-            raise InputError(
-                f"{names[0]} lies above {names[1]} (output {outputs[p]}) in all {both.sum()} rows that have both, but"
-                " levels are counted by energy: exchange the two"
-            )
-        # Noise may exchange levels that nearly touch; their distance then scatters as much as they are exchanged by.
-        # Where it is smooth but for its sign, two values of a row were mistyped.
-        with np.errstate(over="ignore"):
-            smooth = EXCHANGED * scatter_of(data.controls[both], np.abs(above))
-            apart, error = np.sqrt(np.mean(above**2)), np.sqrt(np.mean(known**2))
-            alike = apart <= max(2 * error, 1e-9 * np.std(small)) and apart < ALIKE * np.std(small)
-        wrong = np.flatnonzero(both)[above > np.maximum(3 * known, smooth)]
-        if wrong.size:
-            place = ", ".join(
-                f"{n} = {c:g}" for n, c in zip(data.control_names, data.controls[wrong[0]], strict=True)
-            )
-            warnings.warn(
-                f"{names[0]} lies above {names[1]} (output {outputs[p]}) in {wrong.size} of {both.sum()} rows, first at"
-                f" {place}: levels are counted by energy, so exchange the two values there; otherwise the row is fitted"
-                " as noise",
-                stacklevel=4,
-            )
-        if outputs[q].kind == "level" and both.sum() >= 3 and alike:
-            warnings.warn(
-                f"{names[0]} and {names[1]} agree within their errors in all {both.sum()} rows: if a symmetry makes the"
-                " pair degenerate (Kramers, say), the model does not know and pushes the two apart outside the data;"
-                f" fit {outputs[q]} alone, with the values of both as rows",
-                stacklevel=4,
-            )
-
-
-def _ordered(outputs: tuple[Output, ...]) -> Iterator[tuple[int, int, float, float]]:
-    """Pairs of outputs q, p of which the first is never above the second, whatever the matrices, with their signs."""
-    spans = [_span(o) for o in outputs]
-    for (q, a), (p, b) in itertools.permutations(enumerate(spans), 2):
-        if a is None or b is None or outputs[q].kind != outputs[p].kind:
-            continue
-        (low, high, sign), (lower, higher, other) = a, b
-        # A line is part of another if its ends are between those of it, counted from the same end of the spectrum.
-        part = (
-            low < lower
-            if outputs[q].kind == "level"
-            else lower <= low and high <= higher and (low, high) != (lower, higher)
-        )
-        if part and (low < 0) == (lower < 0):
-            yield q, p, sign, other
-
-
-def _span(output: Output) -> tuple[int, int, float] | None:
-    """Lower and upper level of an output and its sign, counted from one end of the spectrum; None for all others."""
-    if output.kind == "level":
-        return output.index, output.index, 1.0
-    if output.kind != "difference" or (output.upper < 0) != (output.lower < 0):
-        return None
-    sign = 1.0 if output.upper > output.lower else -1.0
-    return min(output.levels), max(output.levels), sign

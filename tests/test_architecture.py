@@ -29,6 +29,7 @@ ROOMS = (
     "columns",
     "data",
     "scatter",
+    "slips",
     "problems.base",
     "problems.*",
     "problems.draws",

@@ -669,3 +669,25 @@ def test_strengths_of_the_wrong_sign_are_refused():
     y = np.stack([c[:, 0], -c[:, 0] * 0.9], axis=1)
     with pytest.raises(InputError, match="cannot be negative"):
         Posterior(Dataset(c, y, None, ("g",), ("E0", "S")), PMM(["E0", "|<0|A|1>|^2"], dim=3))
+
+
+def test_a_digit_too_many_is_said():
+    c = np.linspace(0, 1, 8)
+    y = -1.0 - 0.5 * c**2
+    slip = y.copy()
+    slip[3] *= 10
+
+    def posterior(values, controls=c, errors=None):
+        data = Dataset(controls[:, None], values[:, None], errors, ("g",), ("E0",))
+        return Posterior(data, PMM(["E0"], dim=2))
+
+    with pytest.warns(
+        UserWarning, match=r"column E0 is -10.9\d* at g = 0.42\d*, and lies between -1.5 and -1 in all"
+    ):
+        posterior(slip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior(y)
+        # At the rim a value may be like no other, and a large known error accounts for much.
+        posterior(1 / (0.02 + c))
+        posterior(slip, errors=np.full((8, 1), 2.0))
