@@ -2,11 +2,13 @@
 
 import csv
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bayes_pmm as bp
 from bayes_pmm import cli, problems
 from bayes_pmm.basis import parse_basis
 from bayes_pmm.errors import InputError
@@ -306,3 +308,13 @@ def test_the_page_names_every_family_and_basis():
         assert problem.basis in row
         assert all(f"`{name}`" in row for name in problem.control_names)
         assert (problems.task(f"{family}/0/0").exact_dim is not None) == (r"\*" in row.split("|")[1])
+
+
+@pytest.mark.parametrize("noise", ["0", "1e-2"])
+def test_no_task_looks_like_a_slip(noise):
+    """What is said of exchanged columns, digits too many, errors and degenerate pairs is said of none of them."""
+    for name in problems.tasks((noise,), (0,)):
+        task = problems.task(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            bp.Posterior(task.data, bp.PMM(tuple(task.problem.outputs.values()), basis=task.basis))

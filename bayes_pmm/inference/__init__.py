@@ -102,7 +102,7 @@ def as_method(method: Any, **settings: Any) -> Method:
     if not settings:
         return method
     known = _settings(type(method)) if is_dataclass(method) else set()
-    for name in settings.keys() - known:
+    for name in sorted(settings.keys() - known):
         name_of_others = ELSEWHERE.get(name)
         advice = (
             f"it is called {name_of_others}"
