@@ -2,13 +2,14 @@ r"""One xarray.DataTree with ArviZ's groups: built from a fit, stored as netCDF,
 
 The tree has the groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive,
 observed_data, constant_data, training (the data set as it was given) and, with predictions, predictions and
-predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` whose coordinates are the controls
-and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the installed ArviZ works on.
+predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` ("E0 at g = 0.5") whose coordinates are
+the controls and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the installed ArviZ works on.
 """
 
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -348,12 +349,24 @@ def _training(data: Dataset) -> xr.Dataset:
 
 
 def _cells(data: Dataset, controls: np.ndarray, rows: np.ndarray, cols: np.ndarray, dim: str) -> dict:
-    """Coordinates of flat cells: index, controls, output's name."""
-    coords: dict[str, Any] = {dim: np.arange(len(rows))}
+    """Coordinates of flat cells: a label that differs from all others, controls, output's name."""
+    coords: dict[str, Any] = {dim: _labels(data, controls, rows, cols)}
     for j, name in enumerate(_names_in_groups(data.control_names)[0]):
         coords[name] = (dim, controls[rows, j])
     coords["output"] = (dim, np.array(data.output_names)[cols])
     return coords
+
+
+def _labels(data: Dataset, controls: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """What ``az.summary`` calls the cells: "E0 at g = 0.5", and "E0 at g = 0.5 (2)" for a second one."""
+    labels: list[str] = []
+    seen: Counter[str] = Counter()
+    for row, col in zip(rows, cols, strict=True):
+        values = (f"{n} = {c:.6g}" for n, c in zip(data.control_names, controls[row], strict=True))
+        label = f"{data.output_names[col]} at {', '.join(values)}"
+        seen[label] += 1
+        labels.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return np.array(labels)
 
 
 def _names_in_groups(controls: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps
@@ -28,6 +28,8 @@ from bayes_pmm.predict import check_exact, combinations
 
 __all__ = ["legend_below", "panels", "plot_bands", "plot_chains", "plot_residuals", "readable"]
 
+Drawn = TypeVar("Drawn", Figure, Axes)
+
 MAX_CURVES = 6
 """Curves in one panel where there are several controls."""
 
@@ -39,6 +41,7 @@ def plot_bands(
     control: str | None = None,
     *,
     outputs: str | Sequence[str] | None = None,
+    axes: Axes | Sequence[Axes] | np.ndarray | None = None,
 ) -> Figure:
     """Bands with the data, one panel per output.
 
@@ -53,19 +56,23 @@ def plot_bands(
         order, and a grid along the control with the most values.
     outputs : str or sequence of str, optional
         Columns to draw, in this order; all if not given.
+    axes : Axes, or sequence or array of Axes, optional
+        Panels of a figure of your own, as many as outputs. Each gets its own legend, and the status as its title where
+        that is not ok.
 
     Returns
     -------
     Figure
-        The latent bands of all levels, the widest predictive band dotted, data with known errors; where the output is
-        extrapolated the background is grey, hatched where the band is doubtful. With several controls on a grid there
-        is a curve for each value of the others, at most 6, and the data have the colour of their own value. A status
-        that is not ok is written over the picture.
+        The one that the axes belong to, or a new one. The latent bands of all levels, the widest predictive band
+        dotted, data with known errors; where the output is extrapolated the background is grey, hatched where the band
+        is doubtful. With several controls on a grid there is a curve for each value of the others, at most 6, and the
+        data have the colour of their own value. A status that is not ok is written over the picture.
 
     Raises
     ------
     InputError
-        If there is no such control or output, or the exact values do not fit the bands.
+        If there is no such control or output, the exact values do not fit the bands, or there are more or fewer axes
+        than outputs.
     """
     data = as_fit(fit).posterior.data
     _check_same(fit, bands)
@@ -78,10 +85,10 @@ def plot_bands(
     )
     if unknown := [name for name in names if name not in bands.output_names]:
         raise InputError(f"no output is called '{unknown[0]}'; there are {', '.join(bands.output_names)}")
-    figure, axes = panels(len(names))
+    figure, places = panels(len(names)) if axes is None else _own_panels(axes, names)
     j = None if control is None else data.control_names.index(control)
     curves = None if data.n_controls == 1 else _grid_curves(bands.controls, j, data.controls)
-    for ax, name in zip(axes, names, strict=True):
+    for ax, name in zip(places, names, strict=True):
         q = bands.output_names.index(name)
         truth = None if exact is None else exact[:, q]
         if data.n_controls == 1:
@@ -101,9 +108,31 @@ def plot_bands(
             ax.xaxis.set_major_formatter(FuncFormatter(partial(_controls_of_point, bands.controls)))
             _points(ax, bands, q, x, x, truth)
         ax.set_ylabel(name)
-    legend_below(figure)
-    _mark_status(figure, bands.status, bands.reasons)
-    return readable(figure)
+    if axes is None:
+        legend_below(figure)
+        _mark_status(figure, bands.status, bands.reasons)
+        return readable(figure)
+    for ax in places:
+        entries = _entries([ax])
+        ax.legend(entries.values(), entries.keys(), fontsize="small", frameon=False)
+        _mark_status(ax, bands.status, bands.reasons)
+        readable(ax)
+    return figure
+
+
+def _own_panels(axes: Any, names: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Figure and panels that a user brought."""
+    places = list(np.ravel(np.asarray(axes, dtype=object)))
+    if strange := [ax for ax in places if not isinstance(ax, Axes)]:
+        raise InputError(
+            f"axes: {type(strange[0]).__name__} is no matplotlib Axes; give those of plt.subplots"
+        )
+    if len(places) != len(names):
+        raise InputError(
+            f"axes: {len(places)} were given for {len(names)} outputs ({', '.join(names)}); give one for each, or name"
+            " the outputs by outputs="
+        )
+    return places[0].figure, places
 
 
 def _check_same(fit: Fit, bands: Bands) -> None:
@@ -157,10 +186,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def legend_below(figure: Figure) -> None:
     """One legend below all panels, each label once; inside them no place is always free."""
-    entries = {}
-    for ax in figure.axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
+    entries = _entries(figure.axes)
     # About 0.07 inches a letter, and the line or patch before it.
     column = 0.5 + 0.07 * max(map(len, entries), default=0)
     columns = max(1, min(len(entries), int(figure.get_figwidth() / column)))
@@ -175,16 +201,25 @@ def legend_below(figure: Figure) -> None:
     )
 
 
-def readable(figure: Figure) -> Figure:
-    """The figure, with texts such as "a$b^$" as they stand: names of columns need not be what TeX would understand."""
+def _entries(axes: Sequence[Axes]) -> dict[str, Any]:
+    """Each label once, with its first handle."""
+    entries: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    return entries
+
+
+def readable(drawn: Drawn) -> Drawn:
+    """The same, with texts such as "a$b^$" as they stand: names of columns need not be what TeX would understand."""
     parser = MathTextParser("path")
-    for text in figure.findobj(Text):
+    for text in drawn.findobj(Text):
         try:
             for line in text.get_text().splitlines():
                 parser.parse(line)
         except ValueError:
             text.set_parse_math(False)
-    return figure
+    return drawn
 
 
 def _curve(ax: Axes, fit: Fit, bands: Bands, q: int, exact: np.ndarray | None) -> None:
@@ -434,8 +469,7 @@ def plot_chains(fit: Fit) -> Figure:
     return readable(figure)
 
 
-def _mark_status(figure: Figure, status: str, reasons: tuple[str, ...]) -> None:
+def _mark_status(drawn: Figure | Axes, status: str, reasons: tuple[str, ...]) -> None:
     if status != "ok":
-        figure.suptitle(
-            f"{status.upper()}: {reasons[0] if reasons else ''}", color="C3", fontsize="small", wrap=True
-        )
+        title = drawn.set_title if isinstance(drawn, Axes) else drawn.suptitle
+        title(f"{status.upper()}: {reasons[0] if reasons else ''}", color="C3", fontsize="small", wrap=True)

@@ -51,6 +51,31 @@ def test_groups_and_flat_observations(fits):
     np.testing.assert_array_equal(tree["observed_data"]["y"].values, data.values[rows, columns])
 
 
+def test_summary_says_which_output_and_where(fits):
+    data = fits[0].posterior.data
+    labels = list(tree_labels(fits[0], "posterior", "obs_id"))
+    assert labels[:2] == [
+        f"{n} at {data.control_names[0]} = {data.controls[0, 0]:.6g}" for n in data.output_names
+    ]
+    assert len(set(labels)) == data.n_observed
+    assert list(az.summary(fits[0].idata, var_names=["model"]).index) == [
+        f"model[{label}]" for label in labels
+    ]
+    assert len(set(tree_labels(fits[0], "predictions", "pred_id"))) == len(
+        fits[0].tree["predictions"]["pred_id"]
+    )
+
+
+def tree_labels(fit, group, dim):
+    return fit.tree[group][dim].values
+
+
+def test_labels_of_repeated_measurements_differ():
+    data = bp.Dataset.from_columns({"g": [0.5, 0.5, 1.0]}, {"E0": [1.0, 1.1, 2.0]})
+    labels = arviz_io._labels(data, data.controls, np.arange(3), np.zeros(3, int))
+    assert labels.tolist() == ["E0 at g = 0.5", "E0 at g = 0.5 (2)", "E0 at g = 1"]
+
+
 def test_log_likelihood_is_the_posteriors_own(fits):
     fit = fits[0]
     rows, columns = np.nonzero(fit.posterior.data.mask)

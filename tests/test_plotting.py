@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from canned import FromPrior, canned
 from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 
 import bayes_pmm as bp
 from bayes_pmm.plotting import MAX_CURVES, panels, plot_bands, plot_chains, plot_residuals
@@ -48,6 +49,32 @@ def test_one_control(one):
     assert len(names) == len(set(names))
     assert {"95 % latent", "68 % latent", "95 % predictive", "median", "data", "exact"} <= set(names)
     assert "outside the data" in names
+
+
+def test_own_axes_are_drawn_into(one):
+    bands = one.predict(np.linspace(-0.5, 1.5, 7))
+    figure = Figure()
+    axes = figure.subplots(1, 3)
+    height = figure.get_figheight()
+    assert plot_bands(one, bands, axes=axes[:2]) is figure
+    assert [ax.get_ylabel() for ax in axes] == ["E0", "E1", ""]
+    assert not axes[2].has_data()
+    # The figure is the user's: nothing but the panels is touched.
+    assert not figure.legends
+    assert figure.get_figheight() == height
+    assert {"90 % latent", "data"} <= {t.get_text() for t in axes[0].get_legend().get_texts()}
+    plot_bands(one, bands, outputs="E1", axes=axes[2])
+    assert axes[2].get_ylabel() == "E1"
+    # Draws so short are not ok, and each panel says so.
+    assert all(ax.get_title().startswith(bands.status.upper()) for ax in axes)
+
+
+def test_axes_that_do_not_fit_are_refused(one):
+    bands = one.predict([0.5])
+    with pytest.raises(bp.InputError, match="1 were given for 2 outputs"):
+        plot_bands(one, bands, axes=Figure().subplots())
+    with pytest.raises(bp.InputError, match="Figure is no matplotlib Axes"):
+        plot_bands(one, bands, outputs="E0", axes=Figure())
 
 
 def test_grey_begins_where_the_data_end(one):
