@@ -46,8 +46,8 @@ def sbc(
     warmup: int = 500,
     draws: int = 990,
     rounds: int = 8,
-    target_accept: float = 0.9,
-    max_tree_depth: int = 8,
+    target_accept: float | None = None,
+    max_tree_depth: int | None = None,
     sampler: str = "nuts",
     generator: Posterior | None = None,
     given: Fit | None = None,
@@ -88,9 +88,11 @@ def sbc(
         A chain goes on for up to ``rounds`` times ``draws``, until the effective sample size of every ranked
         quantity is n_ranks − 1: in the mean over data sets is not enough, since correlated draws in a few of
         them pile up ranks at both ends (Talts et al., algorithm 2).
-    target_accept : float
-    max_tree_depth : int
-        Lower than elsewhere: truncated trees are still exact, and ``thinned_enough`` tells if too slow.
+    target_accept : float, optional
+        Of NUTS, 0.9 by default.
+    max_tree_depth : int, optional
+        Of NUTS, 8 by default. Lower than elsewhere: truncated trees are still exact, and ``thinned_enough`` tells if
+        too slow.
     sampler : {"nuts", "manifold"}
         NumPyro's NUTS, or the constrained HMC of :class:`~bayes_pmm.inference.manifold.Manifold` with a fixed metric.
     generator : Posterior, optional
@@ -157,11 +159,16 @@ def sbc(
         draws_given = (given.draws.sites, given.weights)
     length = max(warmup, total)
     if sampler == "nuts":
-        settings = {"target_accept": target_accept, "max_tree_depth": max_tree_depth}
+        accept = 0.9 if target_accept is None else target_accept
+        depth = 8 if max_tree_depth is None else max_tree_depth
         start, advance, names = nuts_simulation(
-            posterior, generator, where, warmup, length, given=draws_given, **settings
+            posterior, generator, where, warmup, length, accept, depth, given=draws_given
         )
     elif sampler == "manifold":
+        if (target_accept, max_tree_depth) != (None, None):
+            raise InputError(
+                "target_accept and max_tree_depth are settings of 'nuts'; leave them out for 'manifold'"
+            )
         start, advance, names = manifold_simulation(posterior, generator, where, warmup, length, draws_given)
     else:
         raise InputError(f"sampler '{sampler}' is unknown; use 'nuts' or 'manifold'")

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from textwrap import fill
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,9 @@ Drawn = TypeVar("Drawn", Figure, Axes)
 
 MAX_CURVES = 6
 """Curves in one panel where there are several controls."""
+
+LETTER = 0.07
+"""About the inches that a small letter takes."""
 
 
 def plot_bands(
@@ -187,8 +191,8 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 def legend_below(figure: Figure) -> None:
     """One legend below all panels, each label once; inside them no place is always free."""
     entries = _entries(figure.axes)
-    # About 0.07 inches a letter, and the line or patch before it.
-    column = 0.5 + 0.07 * max(map(len, entries), default=0)
+    # And the line or patch before it.
+    column = 0.5 + LETTER * max(map(len, entries), default=0)
     columns = max(1, min(len(entries), int(figure.get_figwidth() / column)))
     figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(entries) // columns))
     figure.legend(
@@ -470,6 +474,12 @@ def plot_chains(fit: Fit) -> Figure:
 
 
 def _mark_status(drawn: Figure | Axes, status: str, reasons: tuple[str, ...]) -> None:
-    if status != "ok":
-        title = drawn.set_title if isinstance(drawn, Axes) else drawn.suptitle
-        title(f"{status.upper()}: {reasons[0] if reasons else ''}", color="C3", fontsize="small", wrap=True)
+    if status == "ok":
+        return
+    text = f"{status.upper()}: {reasons[0] if reasons else ''}"
+    if isinstance(drawn, Axes):
+        # A title wraps at the figure's edge and not at the panel's, whose neighbour has one too.
+        letters = int(drawn.get_window_extent().width / drawn.figure.dpi / LETTER)
+        drawn.set_title(fill(text, max(letters, 20)), color="C3", fontsize="small")
+    else:
+        drawn.suptitle(text, color="C3", fontsize="small", wrap=True)

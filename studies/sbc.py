@@ -38,7 +38,8 @@ import matplotlib.pyplot as plt
 MANIFOLD = tuple((n, z) for n in (2, 3) for z in (1e-2, 1e-4, 1e-6, 1e-8))
 OUTSIDE = np.array([[2.0], [4.0]])
 PORTION = 40
-SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490, "target_accept": 0.95, "max_tree_depth": 9}
+SAMPLER = {"n_ranks": 50, "warmup": 400, "draws": 490}
+NUTS_SETTINGS = {"target_accept": 0.95, "max_tree_depth": 9}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Case:
                 generator=self.generator,
                 sampler=self.sampler,
                 given=self.fitted,
-                **{**SAMPLER, **options},
+                **{**SAMPLER, **(NUTS_SETTINGS if self.sampler == "nuts" else {}), **options},
             )
 
 

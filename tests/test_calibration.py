@@ -246,6 +246,8 @@ def test_sbc_refuses_numbers_it_cannot_use(small):
         sbc(small, key=key, n_datasets=4, n_ranks=100, draws=50)
     with pytest.raises(InputError, match=r"shape \(M, 1\)"):
         sbc(small, key=key, n_datasets=4, controls=[2.0])
+    with pytest.raises(InputError, match="settings of 'nuts'"):
+        sbc(small, key=key, n_datasets=4, sampler="manifold", target_accept=0.9)
     other = Posterior(Dataset(np.eye(3)[:, :1], np.eye(3)[:, :2], None, ("g",), ("E0", "E1")), small.pmm)
     with pytest.raises(InputError, match="same rows"):
         sbc(small, key=key, n_datasets=4, generator=other)
