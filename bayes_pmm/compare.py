@@ -23,7 +23,7 @@ from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import bands_of
+from bayes_pmm.predict import any_part, bands_of, combinations
 from bayes_pmm.settings import as_key, in_range
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
@@ -180,6 +180,7 @@ class Comparison:
         controls: Any,
         weights: str | Sequence[float] | None = None,
         *,
+        outputs: str | Sequence[str] | None = None,
         key: jax.Array | int | None = None,
         levels: float | Sequence[float] = LEVELS,
     ) -> Bands:
@@ -193,6 +194,8 @@ class Comparison:
         weights : str, array (K,) or mapping of names to numbers, optional
             One of :attr:`weights`, ``equal``, or numbers of one's own; ``future`` if not given and there, else
             ``stacking``.
+        outputs : str or sequence of str, optional
+            Some of the outputs, and lines between fitted ones, as for :meth:`~bayes_pmm.fit.Fit.predict`.
         key : PRNG key or int, optional
             For floor and noise; each fit's own if not given.
         levels : float or sequence of float
@@ -208,10 +211,11 @@ class Comparison:
         Raises
         ------
         InputError
-            For unknown or unusable weights, bad controls, or where weights are to be chosen and a model has no
-            leave-future-out while others have.
+            For unknown or unusable weights, bad controls, outputs that do not follow from the fitted ones, or where
+            weights are to be chosen and a model has no leave-future-out while others have.
         """
         w, doubted = self._weights(weights), self._doubted(weights)
+        wanted = None if outputs is None else combinations(self.models[0].fit.posterior, outputs)
         key = None if key is None else as_key(key)
         # Of more than a hundred models none may reach that.
         least = min(NOTICEABLE, w.max())
@@ -248,9 +252,13 @@ class Comparison:
             chains * len(chains) / chains.sum(),
             doubts,
             levels,
+            wanted,
         )
         # By its basis a model may know a point inside that is outside for another.
-        return replace(averaged, extrapolated=np.any([b.extrapolated for b in used], axis=0))
+        extrapolated = np.any([b.extrapolated for b in used], axis=0)
+        if wanted is not None:
+            extrapolated = any_part(extrapolated, wanted[1])
+        return replace(averaged, extrapolated=extrapolated)
 
     def _default(self, weights: str | Sequence[float] | None) -> str | Sequence[float]:
         if weights is not None:

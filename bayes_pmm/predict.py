@@ -27,6 +27,7 @@ from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import in_order, stretch
 
 __all__ = [
+    "any_part",
     "bands_of",
     "check_controls",
     "check_exact",
@@ -162,6 +163,11 @@ def _coefficients(posterior: Posterior, name: str) -> np.ndarray:
         f"output {name!r} is neither fitted nor the sum or difference of two fitted levels or lines; there are"
         f" {', '.join(map(str, outputs))}"
     )
+
+
+def any_part(where: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Of what is true of fitted outputs (N, Q), what is so of any part of each combination (W, Q): (N, W)."""
+    return where @ (coefficients.T != 0)
 
 
 def _of_levels(output: Output, dim: int) -> np.ndarray | None:
@@ -321,8 +327,8 @@ def bands_of(
     if outputs is not None:
         names, coefficients = outputs
         samples = {kind: values @ coefficients.T for kind, values in samples.items()}
-        any_part = lambda where: where @ (coefficients.T != 0)
-        extrapolated, doubts = any_part(extrapolated), {k: any_part(where) for k, where in doubts.items()}
+        extrapolated = any_part(extrapolated, coefficients)
+        doubts = {name: any_part(where, coefficients) for name, where in doubts.items()}
     probabilities = probabilities_of(levels)
     mean, sd, quantiles = {}, {}, {}
     for kind, values in samples.items():

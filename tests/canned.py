@@ -22,7 +22,7 @@ class FromPrior:
         return Draws(sites, {}, {"sampler": "canned", "chains": 2, "draws": self.draws, "seconds": 0.5})
 
 
-def canned(controls=("J", "h"), outputs=("E0", "E1", "E1-E0"), rows=12, draws=12, error=None):
+def canned(controls=("J", "h"), outputs=("E0", "E1", "E1-E0"), rows=12, draws=12, error=None, seed=0):
     """Fit with two chains; controls are uniform between 0 and 1, and the names of outputs are their expressions."""
     rng = np.random.default_rng(0)
     c = rng.uniform(size=(rows, len(controls)))
@@ -30,5 +30,5 @@ def canned(controls=("J", "h"), outputs=("E0", "E1", "E1-E0"), rows=12, draws=12
     errors = None if error is None else dict.fromkeys(outputs, error)
     data = bp.Dataset.from_columns(dict(zip(controls, c.T, strict=True)), y, errors)
     posterior = bp.Posterior(data, bp.PMM(outputs, dim=2))
-    drawn = FromPrior(draws).run(posterior, jax.random.key(0))
+    drawn = FromPrior(draws).run(posterior, jax.random.key(seed))
     return bp.Fit(posterior, drawn, Diagnosis("ok", (), 1.0, 500.0, 0), jax.random.key(1))

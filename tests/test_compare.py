@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from canned import FromPrior
+from canned import FromPrior, canned
 from crossing import crossing, walked
 from line import Exact, line, predictive
 from scipy.special import softmax
@@ -106,6 +106,25 @@ def test_average_of_two_has_the_moments_of_the_mixture(lines):
     assert np.all(np.abs(mixed.sd["latent"][:, 0] / sd - 1) < 0.1)
     below = sum(x * law.cdf(mixed.quantiles["latent"][1, :, 0]) for x, law in zip(w, laws, strict=True))
     assert np.all(np.abs(below - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000))
+
+
+def test_averages_have_lines_between_levels():
+    one, other = (canned(("g",), ("E0", "E1"), error=0.1, draws=200, seed=seed) for seed in (0, 1))
+    models = (Compared("one", one, None), Compared("other", other, None))
+    found = Comparison(models, {"equal": np.array([0.5, 0.5])})
+    at = [0.5, 3.0]
+    every, line = found.predict(at, "equal"), found.predict(at, "equal", outputs=["E1-E0", "E1"])
+    assert line.output_names == ("E1-E0", "E1")
+    np.testing.assert_allclose(line.mean["latent"][:, 0], np.diff(every.mean["latent"], axis=1)[:, 0])
+    np.testing.assert_allclose(line.quantiles["latent"][..., 1], every.quantiles["latent"][..., 1])
+    # A line is narrower or wider than its parts, as the draws are joint ones.
+    parts = [np.diff(m.fit.sample([[0.5]], joint=False)[:, :, 0], axis=-1) for m in models]
+    low, high = line.interval(0.9)
+    np.testing.assert_allclose([low[0, 0], high[0, 0]], np.quantile(parts, [0.05, 0.95]), rtol=0.02)
+    np.testing.assert_array_equal(line.extrapolated[:, 0], [False, True])
+    np.testing.assert_array_equal(line.doubtful[:, 0], every.doubtful.any(axis=1))
+    with pytest.raises(InputError, match="neither fitted nor"):
+        found.predict(at, "equal", outputs="E2-E0")
 
 
 def test_status_is_the_worst_of_those_that_count(lines):
