@@ -241,7 +241,9 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             data,
             PMM(about["outputs"], about["dim"], _basis(about, data.n_controls, basis), about["field"]),
             # What a file does not name did not exist when it was written.
-            Prior(**{"terms_unit": "spread", "growth": 0.0, "centre": "all"} | about["prior"]),
+            Prior(
+                **{"terms_unit": "spread", "growth": 0.0, "dilation": 0.0, "centre": "all"} | about["prior"]
+            ),
             Noise(**about["noise"]),
             Scaling.from_dict(about["scaling"]),
             Widening(**about.get("widening", {"rate": 0.0})),

@@ -15,7 +15,9 @@ sheet;
 all w are 1);
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
 but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest;
-``reach`` () or ``local`` (K−1, m) — where couplings are shrunk one by one (``Prior.couplings``).
+``reach`` () or ``local`` (K−1, m) — where couplings are shrunk one by one (``Prior.couplings``);
+``dilation`` (L−1,) — how much of the reference matrix the other primary ones have (``Prior.dilation``). The means of
+``shift`` and ``diagonal`` follow it.
 
 K counts primary and then secondary matrices, m = n(n−1)/2.
 """
@@ -76,6 +78,10 @@ class Prior:
         √(w_i w_j), w_k = 1 + growth · (number of levels from k to the nearest one that an output uses). Such a level
         stands for many, the steepest of which is the first to come down, and in most systems matrix elements grow with
         the level. Defined in the reference gauge like the two above. 0: the plain ensembles.
+    dilation : float
+        The primary matrices but the first are a (M_0 − c·1) more than the above, with a ~ N(0, d²), where d is this
+        number in the unit of the terms and c the mean of the levels that outputs use: the control may stretch or
+        compress the whole spectrum, unseen levels too, as a change of its unit of energy would. 0: no such part.
     gauge : {"reference", "none"}
         "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For
         tests.
@@ -96,6 +102,7 @@ class Prior:
     couplings: str = "ensemble"
     slab: float = 2.0
     growth: float = 0.15
+    dilation: float = 0.0
     gauge: str = "reference"
 
     def __post_init__(self):
@@ -112,16 +119,16 @@ class Prior:
             )
         if self.centre not in CENTRES:
             raise InputError(f"prior: centre '{self.centre}' is unknown; use one of {', '.join(CENTRES)}")
-        if not in_range(self.scale_spread, self.secondary_spread, self.growth, zero=True):
+        if not in_range(self.scale_spread, self.secondary_spread, self.growth, self.dilation, zero=True):
             raise InputError(
-                "prior: scale_spread, secondary_spread and growth must not be negative, infinite or NaN"
+                "prior: scale_spread, secondary_spread, growth and dilation must not be negative, infinite or NaN"
             )
         if self.gauge not in ("reference", "none"):
             raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
-        if self.gauge == "none" and (self.growth > 0 or self.centre != "all"):
+        if self.gauge == "none" and (self.growth > 0 or self.dilation > 0 or self.centre != "all"):
             raise InputError(
-                "prior: growth and centre='seen' are defined in the reference gauge; pass growth=0 and"
-                " centre='all' with gauge='none'"
+                "prior: growth, dilation and centre='seen' are defined in the reference gauge; pass growth=0,"
+                " dilation=0 and centre='all' with gauge='none'"
             )
 
 
@@ -244,6 +251,17 @@ class MatrixPrior:
             H = H - 2 * np.outer(v, v @ H) / length
         return self.sizes[:, None] * H
 
+    @property
+    def mean_weights(self) -> np.ndarray:
+        """Weights (n,) of the mean of a diagonal, w⁻² less their sum's factor."""
+        w2 = self.sizes**-2.0
+        return w2 / w2.sum()
+
+    @property
+    def diagonal_inverse(self) -> np.ndarray:
+        """Map (n, n−1) from a diagonal to its coordinates: the basis is orthonormal in units of w."""
+        return self.diagonal_basis / self.sizes[:, None] ** 2
+
     def coupling_units(self, gaps: jax.Array) -> jax.Array:
         """Units (m,) of the off-diagonal elements: √gap where a seen level is involved, otherwise 1."""
         levels = gauge.levels_from_gaps(gaps)
@@ -293,6 +311,35 @@ class MatrixPrior:
             return local * self.prior.slab / jnp.sqrt(self.prior.slab**2 + local**2)
         return jnp.ones((K - 1, len(i)))
 
+    @property
+    def dilates(self) -> bool:
+        """Whether there is a site ``dilation``: a single level has nothing to be stretched."""
+        return self.prior.dilation > 0 and self.n_primary > 1 and self.n > 1
+
+    @property
+    def dilation_sd(self) -> Any:
+        """Standard deviation () of the dilations, in the model's units."""
+        return self.prior.dilation * (1.0 if self.prior.terms_unit == "spread" else self.terms_unit)
+
+    def sample_dilation(self, levels: jax.Array) -> jax.Array:
+        """Means (K−1, n) of the diagonals after the first, with the NumPyro site that they need."""
+        means = jnp.zeros((self.n_matrices - 1, self.n))
+        if not self.dilates:
+            return means
+        sd = self.dilation_sd * jnp.ones(self.n_primary - 1)
+        dilation = numpyro.sample("dilation", dist.Normal(jnp.zeros_like(sd), sd).to_event(1))
+        return means.at[: self.n_primary - 1].set(dilation[:, None] * self._from_seen(levels)[None, :])
+
+    def _from_seen(self, levels: jax.Array) -> jax.Array:
+        return levels - levels[np.array(self.seen)].mean()
+
+    def _likely_dilation(self, levels: jax.Array, diagonals: jax.Array, scale: jax.Array) -> jax.Array:
+        """Most likely dilations (L−1,) given diagonals (K−1, n), whatever their means."""
+        of, weight = slice(self.n_primary - 1), self.sizes**-2.0
+        apart = levels - levels @ self.mean_weights
+        s2 = gauge.ensemble_variance(scale, self.field)[1:][of]
+        return (diagonals[of] @ (weight * apart)) / (apart @ (weight * apart) + s2 / self.dilation_sd**2)
+
     def sample(self) -> jax.Array:
         """Inside a NumPyro model: draw all matrices (K, n, n)."""
         n, K, p, complex_ = self.n, self.n_matrices, self.prior, self.field == "complex"
@@ -314,15 +361,17 @@ class MatrixPrior:
         anchor = dist.Normal(levels[self.anchor] - levels[centred].mean(), jnp.sqrt(v + s2[0] / n))
         sites["anchor"] = numpyro.sample("anchor", anchor)
         if K > 1:
+            means = self.sample_dilation(levels)
             sd = jnp.sqrt(v + s2[1:] / np.sum(self.sizes**-2.0))
-            sites["shift"] = numpyro.sample("shift", dist.Normal(jnp.zeros(K - 1), sd).to_event(1))
+            shift = dist.Normal(means @ self.mean_weights, sd)
+            sites["shift"] = numpyro.sample("shift", shift.to_event(1))
         if n > 1 and K > 1:
 
-            def normal(name, sd, units):
+            def normal(name, sd, units, mean=0.0):
                 sd = sd[:, None] / units[None, :]
-                sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
+                sites[name] = numpyro.sample(name, dist.Normal(mean + jnp.zeros_like(sd), sd).to_event(2))
 
-            normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1))
+            normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1), means @ self.diagonal_inverse)
             units = self.coupling_units(sites["gaps"]) / self.unseen_factors
             if not complex_:
                 sd = scale[1:, None] * self.sample_shrinkage(scale, sites["gaps"]) / units[None, :]
@@ -391,9 +440,10 @@ class MatrixPrior:
         levels = jnp.real(jnp.diagonal(matrices[0]))
         sites["anchor"] = levels[self.anchor]
         if self.n_matrices > 1:
-            w2 = self.sizes**-2.0
             diagonals = jnp.real(jnp.diagonal(matrices[1:], axis1=1, axis2=2))
-            sites["shift"] = diagonals @ jnp.asarray(w2 / w2.sum())
+            sites["shift"] = diagonals @ jnp.asarray(self.mean_weights)
+        if self.dilates:
+            sites["dilation"] = self._likely_dilation(levels, diagonals, scale)
         if n == 1:
             return sites
         sites["gaps"] = jnp.maximum(jnp.diff(levels), 1e-9 * scale[0])
@@ -401,9 +451,7 @@ class MatrixPrior:
             return sites
         x = hermitian.to_coordinates(matrices[1:], self.field)
         root2 = np.sqrt(2.0) * self.coupling_units(sites["gaps"])[None, :]
-        # The basis is orthonormal in units of w, and so orthogonal there to the mean.
-        inverse = self.diagonal_basis / self.sizes[:, None] ** 2
-        sites["diagonal"] = x[:, :n] @ jnp.asarray(inverse)
+        sites["diagonal"] = x[:, :n] @ jnp.asarray(self.diagonal_inverse)
         re = x[:, n : n + m] / root2
         if self.prior.couplings == "decaying":
             sites["reach"] = jnp.asarray(REACH)

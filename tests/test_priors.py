@@ -376,10 +376,73 @@ class TestGrowth:
 
     def test_what_is_not_defined_is_refused(self):
         for options in ({"growth": 0.5, "centre": "all"}, {"growth": 0.0, "centre": "seen"}):
-            with pytest.raises(InputError, match="pass growth=0 and centre='all' with gauge='none'"):
+            with pytest.raises(InputError, match="pass growth=0, dilation=0 and centre='all' with"):
                 Prior(gauge="none", **options)
-        with pytest.raises(InputError, match="growth must not be negative"):
+        with pytest.raises(InputError, match="growth and dilation must not be negative"):
             Prior(growth=-0.1)
+
+
+class TestDilation:
+    """A part of the other matrices that is the reference matrix."""
+
+    @pytest.mark.parametrize("field", ["real", "complex"])
+    def test_log_density_is_that_of_the_diagonals(self, field):
+        n, growth, unit = 4, 0.7, 0.3
+        options = {
+            "n": n,
+            "field": field,
+            "n_primary": 3,
+            "n_secondary": 1,
+            "seen": (1, 0),
+            "terms_unit": unit,
+        }
+        prior = MatrixPrior(Prior(growth=growth, dilation=0.8), **options)
+        plain = MatrixPrior(Prior(growth=growth, dilation=0.0), **options)
+        matrices, sites = drawn(prior, jax.random.key(3))
+        assert sites["dilation"].shape == (2,)
+        same = {k: v for k, v in sites.items() if k != "dilation"}
+        levels = np.real(np.diagonal(np.asarray(matrices[0])))
+        s2 = np.asarray(gauge.ensemble_variance(sites["scale"], field))
+        expected = stats.norm(0, 0.8 * unit).logpdf(sites["dilation"]).sum()
+        for k, a in enumerate(sites["dilation"], start=1):
+            C = s2[k] * np.diag(prior.sizes**2) + prior.prior.shift_sd**2
+            d = np.real(np.diagonal(np.asarray(matrices[k])))
+            mean = a * (levels - levels[:2].mean())
+            expected += stats.multivariate_normal(mean, C).logpdf(d) - stats.multivariate_normal(
+                0 * d, C
+            ).logpdf(d)
+        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, same)[0]
+        assert found == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("field", ["real", "complex"])
+    def test_sites_from_matrices_are_complete_and_likely(self, field):
+        prior = MatrixPrior(Prior(dilation=1.0), 4, field, 3, 1, seen=(0, 1))
+        matrices, sites = drawn(prior, jax.random.key(0))
+        back = prior.sites(matrices, sites["scale"])
+        assert {k: np.shape(v) for k, v in back.items()} == {k: np.shape(v) for k, v in sites.items()}
+        np.testing.assert_allclose(np.abs(prior.assemble(back)), np.abs(matrices), atol=1e-10)
+
+        def of_dilation(a):
+            means = a[:, None] * prior._from_seen(jnp.real(jnp.diagonal(matrices[0])))[None, :]
+            s2 = gauge.ensemble_variance(sites["scale"], field)[1:3]
+            z = (sites["diagonal"][:2] - means @ prior.diagonal_inverse) ** 2 / s2[:, None]
+            return z.sum() + jnp.sum(a**2) / prior.dilation_sd**2
+
+        # At most what the numbers round to, of slopes of order 1.
+        np.testing.assert_allclose(jax.grad(of_dilation)(back["dilation"]), 0.0, atol=1e-9)
+
+    def test_a_single_level_and_secondary_matrices_have_none(self):
+        _, sites = drawn(MatrixPrior(Prior(dilation=1.0), 1, "real", 2), jax.random.key(0))
+        assert "dilation" not in sites
+        prior = MatrixPrior(Prior(dilation=50.0, scale_spread=0.0, secondary_spread=0.0), 3, "real", 1, 1)
+        _, sites = drawn(prior, jax.random.key(0))
+        assert "dilation" not in sites
+
+    def test_what_is_not_defined_is_refused(self):
+        with pytest.raises(InputError, match="dilation=0 and centre='all' with gauge='none'"):
+            Prior(gauge="none", growth=0.0, centre="all", dilation=0.1)
+        with pytest.raises(InputError, match="dilation must not be negative"):
+            Prior(dilation=-0.1)
 
 
 class TestUnitOfTheTerms:
