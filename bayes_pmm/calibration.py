@@ -187,7 +187,7 @@ def sbc(
                 break
         step = thin * len(records)
         below = np.sum(values[step - 1 :: step] < truth[None], axis=0)
-        return _Run(below, ess, len(values), diverging.sum(), steps.mean(), acceptance.mean())
+        return _Run(below, ess, np.array(len(values)), diverging.sum(), steps.mean(), acceptance.mean())
 
     results = [None] * n_datasets
     # LAPACK's own threads would fight with these.
@@ -277,7 +277,7 @@ def _tree(name, posterior, below, ess, stats, names, where, n_trained, attrs):
 def labels(group: xr.Dataset) -> list[str]:
     """One label for each ranked quantity of the group of ranks, in the order of :func:`ranks`."""
     found = []
-    for name in sorted(group.data_vars):
+    for name in sorted(map(str, group.data_vars)):
         if name == "output":
             places = [", ".join(f"{x:.6g}" for x in np.atleast_1d(c)) for c in group["controls"].values]
             found += [f"{o} at {c}" for o, c in zip(group["sbc_output"].values, places, strict=True)]
@@ -292,7 +292,7 @@ def ranks(tree: xr.DataTree) -> np.ndarray:
     """All ranks of :func:`sbc` side by side: (data sets, quantities)."""
     group = tree["prior_sbc" if "prior_sbc" in tree.children else "posterior_sbc"].to_dataset()
     return np.concatenate(
-        [group[k].values.reshape(group.sizes["draw"], -1) for k in sorted(group.data_vars)], axis=1
+        [group[k].values.reshape(group.sizes["draw"], -1) for k in sorted(map(str, group.data_vars))], axis=1
     )
 
 

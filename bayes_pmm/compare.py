@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from bayes_pmm import validation
@@ -178,7 +179,7 @@ class Comparison:
     def predict(
         self,
         controls: Any,
-        weights: str | Sequence[float] | None = None,
+        weights: str | ArrayLike | Mapping[str, float] | None = None,
         *,
         key: jax.Array | int | None = None,
         levels: float | Sequence[float] = LEVELS,
@@ -216,7 +217,8 @@ class Comparison:
         # Of more than a hundred models none may reach that.
         least = min(NOTICEABLE, w.max())
         members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= least]
-        used, samples = [], {kind: [] for kind in KINDS}
+        used: list[Bands] = []
+        samples: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
         for i, (m, _) in enumerate(members):
             own = None if key is None else jax.random.fold_in(key, i)
             used.append(m.fit.predict(controls, key=own))
@@ -233,8 +235,8 @@ class Comparison:
         chains = np.concatenate([x * m.fit.weights / m.fit.weights.sum() for m, x in members])
         statuses = [b.status for b in used] + ["suspect"] * len(doubted)
         status = max(statuses, key=("ok", "suspect", "failed").index)
-        reasons = [f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons]
-        reasons = tuple(reasons + doubted)
+        of_models = [f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons]
+        reasons = tuple(of_models + doubted)
         doubts = {
             name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
             for name in dict.fromkeys(name for b in used for name in b.doubts)
@@ -252,7 +254,9 @@ class Comparison:
         # By its basis a model may know a point inside that is outside for another.
         return replace(averaged, extrapolated=np.any([b.extrapolated for b in used], axis=0))
 
-    def _default(self, weights: str | Sequence[float] | None) -> str | Sequence[float]:
+    def _default(
+        self, weights: str | ArrayLike | Mapping[str, float] | None
+    ) -> str | ArrayLike | Mapping[str, float]:
         if weights is not None:
             return weights
         if "future" not in self.weights and any(m.future is not None for m in self.models):
@@ -262,7 +266,7 @@ class Comparison:
             )
         return "future" if "future" in self.weights else "stacking"
 
-    def _doubted(self, weights: str | Sequence[float] | None) -> list[str]:
+    def _doubted(self, weights: str | ArrayLike | Mapping[str, float] | None) -> list[str]:
         """What speaks against the scores that weights of this name come from, model by model."""
         weights, found = self._default(weights), []
         name = weights if isinstance(weights, str) else "the user's own"
@@ -275,7 +279,7 @@ class Comparison:
                 found.append(f"weights: the evidence of {m.name} is {m.evidence.status}")
         return found
 
-    def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
+    def _weights(self, weights: str | ArrayLike | Mapping[str, float] | None) -> np.ndarray:
         weights = self._default(weights)
         if isinstance(weights, str):
             if weights == "equal":
@@ -353,18 +357,17 @@ def compare(
     key = as_key(key)
     k_bootstrap, *keys = jax.random.split(key, 1 + len(named))
     # Mistakes come before the work.
-    method, refit = (None if m is None else as_method(m) for m in (method, refit))
+    given, again = (None if m is None else as_method(m) for m in (method, refit))
     if not (in_range(share) and share < 1) or not isinstance(check, bool | NestedSampling):
         raise InputError(
             f"share = {share!r}, check = {check!r}: use a share between 0 and 1, and True, False or NestedSampling(...)"
         )
-    if leave_future_out and method is None:
-        own = {name: method_of(fit.draws.info) for name, fit in named.items()}
-    else:
-        own = dict.fromkeys(named, method)
+    own: dict[str, Method] = {}
+    if leave_future_out:
+        own = {name: method_of(fit.draws.info) if given is None else given for name, fit in named.items()}
     split = {name: jax.random.split(k, 3) for name, k in zip(named, keys, strict=True)}
     # What every model must have comes first, so that hours of refits do not end in its error.
-    scored = {name: loo(fit, refit=refit, key=split[name][0]) for name, fit in named.items()}
+    scored = {name: loo(fit, refit=again, key=split[name][0]) for name, fit in named.items()}
     models = []
     for name, fit in named.items():
         _, k_future, k_evidence = split[name]
@@ -421,14 +424,16 @@ def _check_data(named: Mapping[str, Fit]) -> None:
 def _all_weights(models: list[Compared], key: jax.Array) -> dict[str, np.ndarray]:
     log_density = np.stack([m.loo.log_density for m in models], axis=1)
     weights = {"stacking": stacking_weights(log_density), "pseudo_bma": pseudo_bma_weights(log_density, key)}
-    if all(m.future is not None for m in models):
-        each = np.stack([m.future.pointwise.ravel() for m in models], axis=1)
+    futures = [m.future.pointwise.ravel() for m in models if m.future is not None]
+    if len(futures) == len(models):
+        each = np.stack(futures, axis=1)
         # A refit without draws, or an end that one model could not leave out, is no information on the others.
         each = each[np.isfinite(each).all(axis=1)]
         if len(each):
             weights["future"] = stacking_weights(each)
-    if all(m.evidence is not None for m in models):
-        weights["evidence"] = softmax([m.evidence.log_z for m in models])
+    evidences = [m.evidence.log_z for m in models if m.evidence is not None]
+    if len(evidences) == len(models):
+        weights["evidence"] = softmax(evidences)
     return weights
 
 

@@ -114,6 +114,7 @@ def judge_fit(
     elif np.shape(spread) != (data.n_outputs,) or not in_range(*np.asarray(spread).tolist()):
         raise InputError(f"spread = {spread!r}: give {data.n_outputs} positive numbers, one for each output")
     outside = fit.posterior.extrapolated(controls)
-    levels = np.atleast_1d(levels)
-    found = scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **densities)
+    found = scores.judge(
+        draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels).tolist(), **densities
+    )
     return replace(found, status=fit.status, reasons=fit.reasons)

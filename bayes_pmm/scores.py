@@ -43,9 +43,10 @@ def quantiles(draws: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | N
     weights : array (S,), optional
         Equal if not given.
     """
+    x, at = np.asarray(draws), np.asarray(probabilities)
     if weights is None or np.ptp(weights) == 0:
-        return np.quantile(draws, probabilities, axis=0)
-    return np.quantile(draws, probabilities, axis=0, weights=weights, method="inverted_cdf")
+        return np.quantile(x, at, axis=0)
+    return np.quantile(x, at, axis=0, weights=np.asarray(weights), method="inverted_cdf")
 
 
 def coverage(

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayes_pmm import scores
 from bayes_pmm.bands import LEVELS, QUANTILES, probabilities_of, quantile_column
@@ -199,7 +200,9 @@ def without(posterior: Posterior, left: np.ndarray, *, keep_units: bool = False)
     with warnings.catch_warnings():
         # What was said of the posterior itself is not said again of each refit.
         warnings.simplefilter("ignore", UserWarning)
-        return replace(posterior, data=kept, scaling=scaling)
+        return Posterior(
+            kept, posterior.pmm, posterior.prior, posterior.noise, scaling, widening=posterior.widening
+        )
 
 
 def refit_without(
@@ -303,7 +306,7 @@ def leave_future_out(
 def k_fold(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
-    folds: int | Sequence[int] = 5,
+    folds: int | ArrayLike = 5,
     *,
     key: jax.Array | int,
     levels: float | Sequence[float] = LEVELS,
@@ -337,9 +340,10 @@ def k_fold(
     key = as_key(key)
     key, key_folds = jax.random.split(key)
     if isinstance(folds, Integral):
-        if not 2 <= folds <= data.n_rows:
-            raise InputError(f"folds = {folds}: use 2 to the number of rows, {data.n_rows}")
-        labels = np.asarray(jax.random.permutation(key_folds, np.arange(data.n_rows) % folds))
+        count = int(folds)
+        if not 2 <= count <= data.n_rows:
+            raise InputError(f"folds = {count}: use 2 to the number of rows, {data.n_rows}")
+        labels = np.asarray(jax.random.permutation(key_folds, np.arange(data.n_rows) % count))
     else:
         labels = np.asarray(folds)
         if labels.shape != (data.n_rows,) or len(np.unique(labels)) < 2:
@@ -366,7 +370,7 @@ def outer_rows(data: Dataset, share: float = 0.3) -> list[tuple[str, np.ndarray]
 def _directions(data: Dataset, control, end, direction):
     """Name and coordinate (N,) that grows outwards, for each end."""
     # Rows without any value are no data.
-    there = data.mask.any(axis=1)
+    there = np.asarray(data.mask.any(axis=1))
     used = data.controls[there]
     scaled = np.where(there[:, None], (data.controls - used.mean(0)) / used.std(0), np.nan)
     if direction is not None:

@@ -190,10 +190,10 @@ class Problem:
 
     def _missing(self, missing: bool | np.ndarray, controls: np.ndarray) -> np.ndarray:
         shape = (len(controls), len(self.outputs))
-        if missing is False or (missing is True and self.observed is None):
-            return np.zeros(shape, dtype=bool)
-        if missing is True:
+        if missing is True and self.observed is not None:
             return ~self.observed(controls)
+        if isinstance(missing, bool):
+            return np.zeros(shape, dtype=bool)
         mask = np.asarray(missing, dtype=bool)
         if mask.shape != shape:
             raise InputError(f"problem {self.name}: missing has shape {mask.shape}; give {shape}")
