@@ -39,7 +39,7 @@ class _Run(NamedTuple):
 def sbc(
     posterior: Posterior | Fit,
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     n_datasets: int = 200,
     controls: ArrayLike | None = None,
     n_ranks: int = 100,

@@ -7,7 +7,7 @@ bands outside, take a generous dimension, or judge by leave-future-out, which pr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -26,6 +26,9 @@ from bayes_pmm.loo import Loo, loo
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import bands_of
 from bayes_pmm.settings import as_key, in_range
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
@@ -88,7 +91,7 @@ class Comparison:
     models: tuple[Compared, ...]
     weights: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per model, as a pandas DataFrame.
 
         ``loo`` and ``future`` are sums of log predictive densities, larger is better, in log of 1/unit of the data;
@@ -181,8 +184,8 @@ class Comparison:
         controls: Any,
         weights: str | ArrayLike | Mapping[str, float] | None = None,
         *,
-        key: jax.Array | int | None = None,
-        levels: float | Sequence[float] = LEVELS,
+        key: jax.Array | int | np.integer | None = None,
+        levels: float | Sequence[float] | np.ndarray = LEVELS,
     ) -> Bands:
         """Bands of the mixture of all models.
 
@@ -304,7 +307,7 @@ class Comparison:
 def compare(
     fits: Mapping[str, Fit] | Sequence[Fit],
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     evidence: bool = False,
     check: bool | NestedSampling = False,
     leave_future_out: bool = False,

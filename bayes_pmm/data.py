@@ -15,6 +15,9 @@ from bayes_pmm.columns import check_same_rows, columns_by_name, named_columns, n
 from bayes_pmm.errors import InputError
 from bayes_pmm.hull import inside_hull
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["Dataset"]
 
 
@@ -224,7 +227,7 @@ class Dataset:
         scale = np.where(largest > 0, largest, 1.0)
         return scale * np.sqrt(np.sum((self.errors / scale) ** 2, axis=0) / self.mask.sum(axis=0))
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> pd.DataFrame:
         """Controls, outputs and known errors (``error NAME``), one row per row, as a pandas DataFrame."""
         import pandas as pd
 

@@ -130,7 +130,7 @@ class Evidence:
 def log_evidence(
     fit: Fit,
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     method: str = "auto",
     proposals: int = 20_000,
     check: bool | NestedSampling = False,
@@ -261,7 +261,7 @@ def with_mode_masses(fit: Fit, evidence: Evidence) -> Fit:
 
 
 def nested_log_evidence(
-    posterior: Posterior | Fit, settings: NestedSampling | None = None, *, key: jax.Array | int
+    posterior: Posterior | Fit, settings: NestedSampling | None = None, *, key: jax.Array | int | np.integer
 ) -> Evidence:
     """Log evidence by nested sampling from the prior, for checking; minutes, and more for small noise.
 

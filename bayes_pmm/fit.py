@@ -96,8 +96,8 @@ class Fit:
         controls: Any,
         *,
         outputs: str | Output | Iterable[str | Output] | None = None,
-        key: jax.Array | int | None = None,
-        levels: float | Sequence[float] = LEVELS,
+        key: jax.Array | int | np.integer | None = None,
+        levels: float | Sequence[float] | np.ndarray = LEVELS,
     ) -> Bands:
         """Bands at new controls, in the user's units.
 
@@ -154,7 +154,12 @@ class Fit:
         return weights_of(self.draws)
 
     def sample(
-        self, controls: Any, kind: str = "latent", *, key: jax.Array | int | None = None, joint: bool = True
+        self,
+        controls: Any,
+        kind: str = "latent",
+        *,
+        key: jax.Array | int | np.integer | None = None,
+        joint: bool = True,
     ) -> np.ndarray:
         """Joint draws (chain, draw, N, Q) at new controls, to be weighted by :attr:`weights`.
 
@@ -288,7 +293,7 @@ class Fit:
         kernels = [self.posterior.covariance_of_defect(growth, controls, q) for q in range(len(spread))]
         return self.defect.sample(kernels, spread, self.draws.shape, stream(key, "defect"))
 
-    def _key(self, key: jax.Array | int | None) -> jax.Array:
+    def _key(self, key: jax.Array | int | np.integer | None) -> jax.Array:
         return stream(self.key, "noise") if key is None else as_key(key)
 
 
@@ -296,7 +301,7 @@ def fit(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     controls: Any = None,
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,

@@ -310,7 +310,7 @@ def bands_of(
     reasons: tuple[str, ...],
     weights: np.ndarray | None = None,
     doubts: dict[str, np.ndarray] | None = None,
-    levels: float | Sequence[float] = LEVELS,
+    levels: float | Sequence[float] | np.ndarray = LEVELS,
     outputs: tuple[tuple[str, ...], np.ndarray] | None = None,
 ) -> Bands:
     """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,).

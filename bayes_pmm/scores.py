@@ -8,12 +8,16 @@ floor and measurement error are, ``sd`` makes density and PIT exact instead of e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, ndtr
 
 from bayes_pmm.errors import InputError, status_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LEVELS",
@@ -291,7 +295,7 @@ class Scores:
     status: str = "ok"
     reasons: tuple[str, ...] = ()
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per region, as a pandas DataFrame."""
         import pandas as pd
 
@@ -313,7 +317,7 @@ def judge(
     spread: ArrayLike = 1.0,
     log_density: ArrayLike | None = None,
     pits: ArrayLike | None = None,
-    levels: Sequence[float] = (0.5, 0.9),
+    levels: Sequence[float] | np.ndarray = (0.5, 0.9),
 ) -> Scores:
     """All scores of a band, inside and outside separately.
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -27,6 +27,9 @@ from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.settings import as_key, as_whole, in_range, stream
 
 ENDS = ("both", "upper", "lower")
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LeftOut",
@@ -142,7 +145,7 @@ class LeftOut:
         """Share of the left-out data inside the central predictive interval."""
         return float(scores.reliability(self.pit, [level])[0])
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per prediction, as a pandas DataFrame."""
         import pandas as pd
 
@@ -230,13 +233,13 @@ def leave_future_out(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     control: str | None = None,
     end: str = "both",
-    direction: Sequence[float] | None = None,
+    direction: ArrayLike | None = None,
     share: float = 0.3,
     steps: int = 1,
-    levels: float | Sequence[float] = LEVELS,
+    levels: float | Sequence[float] | np.ndarray = LEVELS,
 ) -> LeftOut:
     """Refit without the outermost rows and predict them: the question that extrapolation asks.
 
@@ -308,8 +311,8 @@ def k_fold(
     method: Method | str = "auto",
     folds: int | ArrayLike = 5,
     *,
-    key: jax.Array | int,
-    levels: float | Sequence[float] = LEVELS,
+    key: jax.Array | int | np.integer,
+    levels: float | Sequence[float] | np.ndarray = LEVELS,
 ) -> LeftOut:
     """Exact K-fold cross-validation: refit without each part of the rows and predict them.
 
