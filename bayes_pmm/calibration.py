@@ -30,10 +30,10 @@ class _Run(NamedTuple):
 
     below: np.ndarray
     ess: np.ndarray
-    draws: np.ndarray
-    divergences: np.ndarray
-    n_steps: np.ndarray
-    acceptance_rate: np.ndarray
+    draws: ArrayLike
+    divergences: ArrayLike
+    n_steps: ArrayLike
+    acceptance_rate: ArrayLike
 
 
 def sbc(
@@ -187,7 +187,7 @@ def sbc(
                 break
         step = thin * len(records)
         below = np.sum(values[step - 1 :: step] < truth[None], axis=0)
-        return _Run(below, ess, np.array(len(values)), diverging.sum(), steps.mean(), acceptance.mean())
+        return _Run(below, ess, len(values), diverging.sum(), steps.mean(), acceptance.mean())
 
     results = [None] * n_datasets
     # LAPACK's own threads would fight with these.
@@ -203,7 +203,7 @@ def sbc(
     runs = _Run(*map(np.stack, zip(*results, strict=True)))
     below, ess = runs.below, runs.ess
     stats = {name: getattr(runs, name) for name in ("draws", "divergences", "n_steps", "acceptance_rate")}
-    mean, short = float(ess.mean(axis=0).min()), float(np.mean(ess.min(axis=1) < kept))
+    mean, short = float(np.min(ess.mean(axis=0))), float(np.mean(ess.min(axis=1) < kept))
     attrs = {
         "n_ranks": n_ranks,
         "warmup": warmup,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from bayes_pmm import validation
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
 WEIGHTS = ("stacking", "pseudo_bma", "future", "evidence", "equal")
+
+Weights = str | Sequence[float] | np.ndarray | Mapping[str, float]
+"""The name of weights, or a number for each model: in order, or by its name."""
 
 NOTICEABLE = 0.01
 """A model with less weight is left out of averaged predictions, and its status does not count."""
@@ -182,7 +184,7 @@ class Comparison:
     def predict(
         self,
         controls: Any,
-        weights: str | ArrayLike | Mapping[str, float] | None = None,
+        weights: Weights | None = None,
         *,
         key: jax.Array | int | np.integer | None = None,
         levels: float | Sequence[float] | np.ndarray = LEVELS,
@@ -257,9 +259,7 @@ class Comparison:
         # By its basis a model may know a point inside that is outside for another.
         return replace(averaged, extrapolated=np.any([b.extrapolated for b in used], axis=0))
 
-    def _default(
-        self, weights: str | ArrayLike | Mapping[str, float] | None
-    ) -> str | ArrayLike | Mapping[str, float]:
+    def _default(self, weights: Weights | None) -> Weights:
         if weights is not None:
             return weights
         if "future" not in self.weights and any(m.future is not None for m in self.models):
@@ -269,7 +269,7 @@ class Comparison:
             )
         return "future" if "future" in self.weights else "stacking"
 
-    def _doubted(self, weights: str | ArrayLike | Mapping[str, float] | None) -> list[str]:
+    def _doubted(self, weights: Weights | None) -> list[str]:
         """What speaks against the scores that weights of this name come from, model by model."""
         weights, found = self._default(weights), []
         name = weights if isinstance(weights, str) else "the user's own"
@@ -282,7 +282,7 @@ class Comparison:
                 found.append(f"weights: the evidence of {m.name} is {m.evidence.status}")
         return found
 
-    def _weights(self, weights: str | ArrayLike | Mapping[str, float] | None) -> np.ndarray:
+    def _weights(self, weights: Weights | None) -> np.ndarray:
         weights = self._default(weights)
         if isinstance(weights, str):
             if weights == "equal":

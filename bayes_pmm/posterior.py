@@ -114,7 +114,8 @@ class Posterior:
                 raise InputError(
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
-        if self.scaling is None:
+        # Past this line it is there, as its annotation says.
+        if vars(self)["scaling"] is None:
             for name, output in zip(self.data.output_names, self.pmm.outputs, strict=True):
                 if output_named(name) not in (None, output):
                     warnings.warn(

@@ -48,9 +48,10 @@ def quantiles(draws: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | N
         Equal if not given.
     """
     x, at = np.asarray(draws), np.asarray(probabilities)
-    if weights is None or np.ptp(weights) == 0:
+    w = None if weights is None else np.asarray(weights)
+    if w is None or np.ptp(w) == 0:
         return np.quantile(x, at, axis=0)
-    return np.quantile(x, at, axis=0, weights=np.asarray(weights), method="inverted_cdf")
+    return np.quantile(x, at, axis=0, weights=w, method="inverted_cdf")
 
 
 def coverage(

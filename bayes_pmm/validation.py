@@ -8,12 +8,10 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
 from bayes_pmm import scores
 from bayes_pmm.bands import LEVELS, QUANTILES, probabilities_of, quantile_column
@@ -236,7 +234,7 @@ def leave_future_out(
     key: jax.Array | int | np.integer,
     control: str | None = None,
     end: str = "both",
-    direction: ArrayLike | None = None,
+    direction: Sequence[float] | np.ndarray | None = None,
     share: float = 0.3,
     steps: int = 1,
     levels: float | Sequence[float] | np.ndarray = LEVELS,
@@ -309,7 +307,7 @@ def leave_future_out(
 def k_fold(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
-    folds: int | ArrayLike = 5,
+    folds: int | Sequence[int] | np.ndarray = 5,
     *,
     key: jax.Array | int | np.integer,
     levels: float | Sequence[float] | np.ndarray = LEVELS,
@@ -342,7 +340,7 @@ def k_fold(
     data = posterior.data
     key = as_key(key)
     key, key_folds = jax.random.split(key)
-    if isinstance(folds, Integral):
+    if isinstance(folds, int | np.integer):
         count = int(folds)
         if not 2 <= count <= data.n_rows:
             raise InputError(f"folds = {count}: use 2 to the number of rows, {data.n_rows}")

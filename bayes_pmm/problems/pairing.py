@@ -1,9 +1,9 @@
 """The pairing (Richardson) model on a picket fence."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from bayes_pmm.errors import InputError
 from bayes_pmm.problems.base import Problem, affine_levels, beyond, level_outputs, line
@@ -11,7 +11,9 @@ from bayes_pmm.problems.base import Problem, affine_levels, beyond, level_output
 __all__ = ["hamiltonian", "pairing"]
 
 
-def hamiltonian(size: int = 8, energies: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+def hamiltonian(
+    size: int = 8, energies: Sequence[float] | np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (H_0, H_1) of H(g) = Σ_p ε_p n_p - g Σ_pq P†_p P_q at half filling, without broken pairs.
 
     Each of the P levels p = 1, ..., P holds two particles, P†_p creates both; P/2 pairs. The sum over p, q
@@ -45,7 +47,9 @@ def hamiltonian(size: int = 8, energies: ArrayLike | None = None) -> tuple[np.nd
     return h0, h1
 
 
-def pairing(levels: int = 2, points: int = 10, size: int = 8, energies: ArrayLike | None = None) -> Problem:
+def pairing(
+    levels: int = 2, points: int = 10, size: int = 8, energies: Sequence[float] | np.ndarray | None = None
+) -> Problem:
     """Return the pairing model at half filling: training g ∈ [-0.5, 0.5], outside to 1.5.
 
     Perturbation theory around g = 0 breaks down where attraction turns the normal state into the superfluid
