@@ -20,7 +20,7 @@ help:
 	@echo "make test       run the tests, less the slow ones and those that need a GPU"
 	@echo "make slow       run the slow tests"
 	@echo "make gpu        run the tests that need an accelerator"
-	@echo "make lint       check style and format"
+	@echo "make lint       check style, format and types"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make clean      remove what the above built, but keep $(VENV)"
 	@echo "make distclean  remove $(VENV) too"
@@ -41,6 +41,7 @@ gpu: $(VENV)/.installed-all
 lint: $(VENV)/.installed-all
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 # -E: pages that are not read again would keep their warnings to themselves.
 docs: $(VENV)/.installed-all
@@ -48,7 +49,7 @@ docs: $(VENV)/.installed-all
 
 clean:
 	rm -rf docs/_build docs/jupyter_execute docs/.jupyter_cache build dist htmlcov .coverage .coverage.*
-	rm -rf .pytest_cache .ruff_cache .hypothesis .cache
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache
 	find . \( -path './.venv*' -o -path ./.git \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean

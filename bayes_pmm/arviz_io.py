@@ -227,7 +227,7 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
     """
     try:
         about = json.loads(tree.attrs["bayes_pmm"])
-        training = tree["training"]
+        training = tree.children["training"].dataset
         data = Dataset(
             training["controls"].values,
             training["values"].values,
@@ -253,8 +253,12 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
                 f"the fit's basis '{about['basis']}' has other terms at the training controls than basis = '{basis}';"
                 " pass the one that it was fitted with"
             )
-        sites = {k: tree["posterior"][k].values for k in about["sites"]}
-        stats = {k: v.values for k, v in tree["sample_stats"].data_vars.items() if k != WEIGHT}
+        sites = {k: tree.children["posterior"].dataset[k].values for k in about["sites"]}
+        stats = {
+            str(k): v.values
+            for k, v in tree.children["sample_stats"].dataset.data_vars.items()
+            if k != WEIGHT
+        }
         diagnosis = Diagnosis(**(about["diagnosis"] | {"reasons": tuple(about["diagnosis"]["reasons"])}))
         bits = jnp.asarray(about["key"], jnp.uint32)
         key = jax.random.wrap_key_data(bits, impl=about.get("key_impl", "threefry2x32"))
@@ -427,7 +431,7 @@ def prediction_controls(tree: xr.DataTree) -> np.ndarray | None:
     """Controls (P, p) of the stored predictions, or None."""
     if "predictions_constant_data" not in tree.children:
         return None
-    group = tree["predictions_constant_data"]
-    n_outputs = tree["training"].sizes["output"]
-    _, names = _names_in_groups([str(name) for name in tree["training"]["control"].values])
+    group, training = (tree.children[k].dataset for k in ("predictions_constant_data", "training"))
+    n_outputs = training.sizes["output"]
+    _, names = _names_in_groups([str(name) for name in training["control"].values])
     return np.stack([group[name].values[::n_outputs] for name in names], axis=1)

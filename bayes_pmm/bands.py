@@ -2,17 +2,22 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayes_pmm.doubts import DOUBTS
 from bayes_pmm.errors import InputError, status_lines
 from bayes_pmm.files import write_new
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 __all__ = ["KINDS", "LEVELS", "QUANTILES", "XARRAY_NAMES", "Bands", "probabilities_of", "quantile_column"]
 
@@ -32,7 +37,7 @@ _SHOWN = 8
 """Rows of the table that a notebook shows."""
 
 
-def probabilities_of(levels: float | Sequence[float]) -> tuple[float, ...]:
+def probabilities_of(levels: float | Sequence[float] | np.ndarray) -> tuple[float, ...]:
     """Probabilities of the quantiles that central intervals need: their ends and the median, ascending.
 
     Parameters
@@ -193,7 +198,7 @@ class Bands:
         rest = ("output", "kind", "mean", "sd", *names, "extrapolated", "doubts", "status")
         return (*(f"control {n}" if n in rest else n for n in self.control_names), *rest)
 
-    def rows(self):
+    def rows(self) -> Iterator[list[Any]]:
         """Rows of the long table, in the order of :attr:`columns`."""
         for i, c in enumerate(self.controls):
             for j, output in enumerate(self.output_names):
@@ -266,7 +271,7 @@ class Bands:
         hidden = self.extrapolated.size - _SHOWN
         return "" if hidden <= 0 else f"\n... and {hidden} more; to_dataframe() has all, predictive bands too"
 
-    def to_xarray(self):
+    def to_xarray(self) -> "xr.Dataset":
         """The bands as an :class:`xarray.Dataset` with ``mean``, ``sd``, ``quantile``, ``extrapolated`` and doubts.
 
         Dimensions are ``point``, ``output``, ``kind``, ``probability`` and ``doubt``; the controls are coordinates of
@@ -300,7 +305,7 @@ class Bands:
             attrs={"status": self.status, "reasons": list(self.reasons)},
         )
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """The long table as a pandas DataFrame."""
         import pandas as pd
 

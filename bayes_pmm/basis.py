@@ -194,7 +194,7 @@ class Custom(Basis):
             raise InputError(
                 f"basis {self}: the function turns JAX's arrays into NumPy's; write it with jax.numpy instead of numpy"
             ) from error
-        shape = getattr(found, "shape", ())
+        shape: tuple[int, ...] = getattr(found, "shape", ())
         if len(shape) != 2 or shape[0] != c.shape[0]:
             raise InputError(
                 f"basis {self}: the function gives shape {shape} for controls of shape {c.shape}; give"

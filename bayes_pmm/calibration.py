@@ -30,16 +30,16 @@ class _Run(NamedTuple):
 
     below: np.ndarray
     ess: np.ndarray
-    draws: np.ndarray
-    divergences: np.ndarray
-    n_steps: np.ndarray
-    acceptance_rate: np.ndarray
+    draws: ArrayLike
+    divergences: ArrayLike
+    n_steps: ArrayLike
+    acceptance_rate: ArrayLike
 
 
 def sbc(
     posterior: Posterior | Fit,
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     n_datasets: int = 200,
     controls: ArrayLike | None = None,
     n_ranks: int = 100,
@@ -210,7 +210,7 @@ def sbc(
     runs = _Run(*map(np.stack, zip(*results, strict=True)))
     below, ess = runs.below, runs.ess
     stats = {name: getattr(runs, name) for name in ("draws", "divergences", "n_steps", "acceptance_rate")}
-    mean, short = float(ess.mean(axis=0).min()), float(np.mean(ess.min(axis=1) < kept))
+    mean, short = float(np.min(ess.mean(axis=0))), float(np.mean(ess.min(axis=1) < kept))
     attrs = {
         "n_ranks": n_ranks,
         "warmup": warmup,
@@ -284,7 +284,7 @@ def _tree(name, posterior, below, ess, stats, names, where, n_trained, attrs):
 def labels(group: xr.Dataset) -> list[str]:
     """One label for each ranked quantity of the group of ranks, in the order of :func:`ranks`."""
     found = []
-    for name in sorted(group.data_vars):
+    for name in sorted(map(str, group.data_vars)):
         if name == "output":
             places = [", ".join(f"{x:.6g}" for x in np.atleast_1d(c)) for c in group["controls"].values]
             found += [f"{o} at {c}" for o, c in zip(group["sbc_output"].values, places, strict=True)]
@@ -299,7 +299,7 @@ def ranks(tree: xr.DataTree) -> np.ndarray:
     """All ranks of :func:`sbc` side by side: (data sets, quantities)."""
     group = tree["prior_sbc" if "prior_sbc" in tree.children else "posterior_sbc"].to_dataset()
     return np.concatenate(
-        [group[k].values.reshape(group.sizes["draw"], -1) for k in sorted(group.data_vars)], axis=1
+        [group[k].values.reshape(group.sizes["draw"], -1) for k in sorted(map(str, group.data_vars))], axis=1
     )
 
 

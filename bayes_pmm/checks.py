@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,11 +16,14 @@ from bayes_pmm.predict import outputs_at, with_noise
 from bayes_pmm.scores import against
 from bayes_pmm.settings import as_key, as_whole, stream
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["STATISTICS", "PredictiveCheck", "Statistic", "predictive_check", "prior_predictive"]
 
 
 def prior_predictive(
-    posterior: Posterior | Fit, controls: Any = None, *, key: jax.Array | int, draws: int = 500
+    posterior: Posterior | Fit, controls: Any = None, *, key: jax.Array | int | np.integer, draws: int = 500
 ) -> dict[str, np.ndarray]:
     """Outputs that the prior expects before it sees the data.
 
@@ -86,7 +89,7 @@ class PredictiveCheck:
     status: str = "ok"
     reasons: tuple[str, ...] = ()
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per statistic and output, as a pandas DataFrame."""
         import pandas as pd
 
@@ -115,7 +118,7 @@ def predictive_check(
     statistics: Mapping[str, Statistic] | None = None,
     *,
     kind: str = "posterior",
-    key: jax.Array | None = None,
+    key: jax.Array | int | np.integer | None = None,
     draws: int = 500,
 ) -> PredictiveCheck:
     """Compare statistics of the data with those of data replicated at the same controls with the same errors.
@@ -135,7 +138,7 @@ def predictive_check(
     statistics : mapping from name to callable, optional
         More of them: from one output's values (S, n) and their controls (n, p) to (S,).
     kind : {"posterior", "prior"}
-    key : PRNG key, optional
+    key : PRNG key or int, optional
         The fit's own if not given.
     draws : int
         Of the prior.

@@ -142,7 +142,7 @@ def demo(out: Path | None, seed: int) -> int:
         out = next(p for i in range(1, 10_000) if not (p := Path(f"bayes-pmm-demo-{i}")).exists())
     problem = problems.get("oscillator")
     data = problem.dataset(noise=1e-2, seed=seed)
-    posterior = Posterior(data, PMM(tuple(problem.outputs.values()), dim=4))
+    posterior = Posterior(data, PMM(problem.outputs.values(), dim=4))
     controls = np.linspace(0, 3, 61)[:, None]
     method = Auto(warmup=300, draws=1000)
     options = {"command": "demo", "seed": seed, "method": repr(method)}
@@ -155,6 +155,7 @@ def demo(out: Path | None, seed: int) -> int:
     done, bands = execute(
         posterior, method, seed, out, options, controls, exact=exact, about={"problem": problem.summary}
     )
+    assert bands is not None  # controls were given
     click.echo(f"\n{'g':>6} {'output':>6} {'q05':>9} {'q50':>9} {'q95':>9} {'exact':>9}")
     inside = 0
     for i in shown:
@@ -273,8 +274,7 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
         "prior": repr(posterior.prior),
         "widening": widening,
     }
-    if check_folder(out, options, resume):
-        facts = finished_summary(out)
+    if check_folder(out, options, resume) and (facts := finished_summary(out)) is not None:
         doubtful = facts.get("doubtful")
         doubts = (
             f", {doubtful} of {facts['extrapolated']} extrapolated predictions doubtful" if doubtful else ""
@@ -315,13 +315,13 @@ def fit(table, controls, outputs, errors, long_, where, dim, field, basis, floor
 @click.option("--strict", is_flag=True, help="Exit with 3 unless the status is ok at these controls.")
 def predict(run: Path, at: str, out: Path, outputs: str | None, levels: str, strict: bool) -> int:
     """Predict bands at new controls from a finished run."""
-    levels = _levels(levels)
+    probabilities = _levels(levels)
     wanted = None if outputs is None else _split(outputs, "--outputs")
     _check_new(out)
     done = load(run)
     rest = read_rest(run) if at == "rest" else None
     new = controls_from_at(at, done.posterior.data.control_names, rest)
-    bands = done.predict(new, outputs=wanted, levels=levels)
+    bands = done.predict(new, outputs=wanted, levels=probabilities)
     bands.to_csv(out)
     _say_status(bands.status, bands.reasons)
     _say_doubts(bands)
@@ -477,14 +477,16 @@ def _errors(text: str) -> list[str | None]:
 
 def _levels(text: str) -> tuple[float, ...]:
     pieces = _split(text, "--levels")
-    levels = [parse_number(piece) for piece in pieces]
-    for piece, level in zip(pieces, levels, strict=True):
+    levels = set()
+    for piece in pieces:
+        level = parse_number(piece)
         if level is None or not 0 < level < 1:
             raise InputError(
                 f"--levels: '{piece}' is not the probability of an interval; write numbers between 0 and 1, such as"
                 " 0.68,0.95"
             )
-    return tuple(sorted(set(levels)))
+        levels.add(level)
+    return tuple(sorted(levels))
 
 
 def _long(text: str | None) -> tuple[str, str] | None:

@@ -39,13 +39,13 @@ def shown(text: object, limit: int = 60) -> str:
 
 
 def columns_by_name(
-    table: object, names: Sequence[str], what: str = "controls", *, any_series: bool = False
+    table: Any, names: Sequence[str], what: str = "controls", *, any_series: bool = False
 ) -> np.ndarray:
     """Return numbers from whatever a user has them in; where the columns have names, these decide and not their order.
 
     Parameters
     ----------
-    table : object
+    table : Any
         A DataFrame, a mapping from name to column or number, a structured array, a Series, or plain numbers.
     names : sequence of str
         The columns that are wanted, in this order; others are not looked at.
@@ -75,8 +75,8 @@ def columns_by_name(
             f"{what}: {shown(table)} is text; give numbers, an array or a table with the columns"
             f" {', '.join(map(shown, names))}"
         )
-    structure = getattr(getattr(table, "dtype", None), "names", None)
-    present = list(table if isinstance(table, Mapping) else structure or getattr(table, "columns", ()))
+    structure: Any = getattr(getattr(table, "dtype", None), "names", None)
+    present = list(table) if isinstance(table, Mapping) else list(structure or getattr(table, "columns", ()))
     # A DataFrame of a bare array numbers its columns.
     if not any(isinstance(name, str) for name in present):
         own = getattr(table, "name", None)
@@ -96,7 +96,7 @@ def columns_by_name(
             )
         columns.append(np.atleast_1d(numbers(table[name], f"{what}: column {shown(name)}")))
     try:
-        columns = np.broadcast_arrays(*columns)
+        columns = list(np.broadcast_arrays(*columns))
     except ValueError:
         columns = []
     if not columns or columns[0].ndim > 1:
@@ -154,8 +154,9 @@ def check_same_rows(*tables: Any) -> None:
 
 def _row_labels(column: Any) -> Any:
     """Index of a Series, a DataFrame or an xarray column; None for what has none."""
-    if hasattr(column, "indexes") and getattr(column, "dims", ()):
-        return column.indexes.get(next(iter(column.dims)))
+    dims: Any = getattr(column, "dims", ())
+    if hasattr(column, "indexes") and dims:
+        return column.indexes.get(next(iter(dims)))
     labels = getattr(column, "index", None)
     return labels if hasattr(labels, "equals") else None
 
@@ -170,7 +171,7 @@ def numbers(values: ArrayLike, what: str) -> np.ndarray:
     """
     try:
         if np.ma.isMaskedArray(values):
-            values = values.astype(float).filled(np.nan)
+            values = np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
         array = np.asarray(values)
         if array.dtype.kind not in "biufO":
             raise TypeError

@@ -5,9 +5,9 @@ The dimension it prefers is the smallest that fits, and the bands of that dimens
 bands outside, take a generous dimension, or judge by leave-future-out, which predicts the outermost data from the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,13 +22,20 @@ from bayes_pmm.inference import Method, as_method, method_of
 from bayes_pmm.inference.modes import pseudo_bma_weights, stacking_weights
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
+from bayes_pmm.outputs import Output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import any_part, bands_of, combinations
 from bayes_pmm.settings import as_key, in_range
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["WEIGHTS", "Compared", "Comparison", "compare"]
 
 WEIGHTS = ("stacking", "pseudo_bma", "future", "evidence", "equal")
+
+Weights = str | Sequence[float] | np.ndarray | Mapping[str, float]
+"""The name of weights, or a number for each model: in order, or by its name."""
 
 NOTICEABLE = 0.01
 """A model with less weight is left out of averaged predictions, and its status does not count."""
@@ -87,7 +94,7 @@ class Comparison:
     models: tuple[Compared, ...]
     weights: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per model, as a pandas DataFrame.
 
         ``loo`` and ``future`` are sums of log predictive densities, larger is better, in log of 1/unit of the data;
@@ -178,11 +185,11 @@ class Comparison:
     def predict(
         self,
         controls: Any,
-        weights: str | Sequence[float] | None = None,
+        weights: Weights | None = None,
         *,
-        outputs: str | Sequence[str] | None = None,
-        key: jax.Array | int | None = None,
-        levels: float | Sequence[float] = LEVELS,
+        outputs: str | Output | Iterable[str | Output] | None = None,
+        key: jax.Array | int | np.integer | None = None,
+        levels: float | Sequence[float] | np.ndarray = LEVELS,
     ) -> Bands:
         """Bands of the mixture of all models.
 
@@ -220,7 +227,8 @@ class Comparison:
         # Of more than a hundred models none may reach that.
         least = min(NOTICEABLE, w.max())
         members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= least]
-        used, samples = [], {kind: [] for kind in KINDS}
+        used: list[Bands] = []
+        samples: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
         for i, (m, _) in enumerate(members):
             own = None if key is None else jax.random.fold_in(key, i)
             used.append(m.fit.predict(controls, key=own))
@@ -237,8 +245,8 @@ class Comparison:
         chains = np.concatenate([x * m.fit.weights / m.fit.weights.sum() for m, x in members])
         statuses = [b.status for b in used] + ["suspect"] * len(doubted)
         status = max(statuses, key=("ok", "suspect", "failed").index)
-        reasons = [f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons]
-        reasons = tuple(reasons + doubted)
+        of_models = [f"{m.name}: {r}" for (m, _), b in zip(members, used, strict=True) for r in b.reasons]
+        reasons = tuple(of_models + doubted)
         doubts = {
             name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
             for name in dict.fromkeys(name for b in used for name in b.doubts)
@@ -260,7 +268,7 @@ class Comparison:
             extrapolated = any_part(extrapolated, wanted[1])
         return replace(averaged, extrapolated=extrapolated)
 
-    def _default(self, weights: str | Sequence[float] | None) -> str | Sequence[float]:
+    def _default(self, weights: Weights | None) -> Weights:
         if weights is not None:
             return weights
         if "future" not in self.weights and any(m.future is not None for m in self.models):
@@ -270,7 +278,7 @@ class Comparison:
             )
         return "future" if "future" in self.weights else "stacking"
 
-    def _doubted(self, weights: str | Sequence[float] | None) -> list[str]:
+    def _doubted(self, weights: Weights | None) -> list[str]:
         """What speaks against the scores that weights of this name come from, model by model."""
         weights, found = self._default(weights), []
         name = weights if isinstance(weights, str) else "the user's own"
@@ -283,7 +291,7 @@ class Comparison:
                 found.append(f"weights: the evidence of {m.name} is {m.evidence.status}")
         return found
 
-    def _weights(self, weights: str | Sequence[float] | None) -> np.ndarray:
+    def _weights(self, weights: Weights | None) -> np.ndarray:
         weights = self._default(weights)
         if isinstance(weights, str):
             if weights == "equal":
@@ -308,7 +316,7 @@ class Comparison:
 def compare(
     fits: Mapping[str, Fit] | Sequence[Fit],
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     evidence: bool = False,
     check: bool | NestedSampling = False,
     leave_future_out: bool = False,
@@ -361,18 +369,17 @@ def compare(
     key = as_key(key)
     k_bootstrap, *keys = jax.random.split(key, 1 + len(named))
     # Mistakes come before the work.
-    method, refit = (None if m is None else as_method(m) for m in (method, refit))
+    given, again = (None if m is None else as_method(m) for m in (method, refit))
     if not (in_range(share) and share < 1) or not isinstance(check, bool | NestedSampling):
         raise InputError(
             f"share = {share!r}, check = {check!r}: use a share between 0 and 1, and True, False or NestedSampling(...)"
         )
-    if leave_future_out and method is None:
-        own = {name: method_of(fit.draws.info) for name, fit in named.items()}
-    else:
-        own = dict.fromkeys(named, method)
+    own: dict[str, Method] = {}
+    if leave_future_out:
+        own = {name: method_of(fit.draws.info) if given is None else given for name, fit in named.items()}
     split = {name: jax.random.split(k, 3) for name, k in zip(named, keys, strict=True)}
     # What every model must have comes first, so that hours of refits do not end in its error.
-    scored = {name: loo(fit, refit=refit, key=split[name][0]) for name, fit in named.items()}
+    scored = {name: loo(fit, refit=again, key=split[name][0]) for name, fit in named.items()}
     models = []
     for name, fit in named.items():
         _, k_future, k_evidence = split[name]
@@ -429,14 +436,16 @@ def _check_data(named: Mapping[str, Fit]) -> None:
 def _all_weights(models: list[Compared], key: jax.Array) -> dict[str, np.ndarray]:
     log_density = np.stack([m.loo.log_density for m in models], axis=1)
     weights = {"stacking": stacking_weights(log_density), "pseudo_bma": pseudo_bma_weights(log_density, key)}
-    if all(m.future is not None for m in models):
-        each = np.stack([m.future.pointwise.ravel() for m in models], axis=1)
+    futures = [m.future.pointwise.ravel() for m in models if m.future is not None]
+    if len(futures) == len(models):
+        each = np.stack(futures, axis=1)
         # A refit without draws, or an end that one model could not leave out, is no information on the others.
         each = each[np.isfinite(each).all(axis=1)]
         if len(each):
             weights["future"] = stacking_weights(each)
-    if all(m.evidence is not None for m in models):
-        weights["evidence"] = softmax([m.evidence.log_z for m in models])
+    evidences = [m.evidence.log_z for m in models if m.evidence is not None]
+    if len(evidences) == len(models):
+        weights["evidence"] = softmax(evidences)
     return weights
 
 

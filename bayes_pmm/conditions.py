@@ -62,7 +62,7 @@ def parse_where(text: str) -> list[Condition]:
     for piece in re.split(r"(?:^|(?<=\s))and(?=\s|$)", text):
         found = _COMPARISON.fullmatch(piece.strip())
         number = None if found is None else parse_number(found["number"].strip())
-        if number is None:
+        if found is None or number is None:
             raise InputError(
                 f"--where {shown(text)}: {shown(piece.strip())} is not a comparison; write COLUMN, one of "
                 f"{' '.join(_COMPARE)}, and a number, and join comparisons with 'and', as in 'g>0 and g<=1'"

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 
 from bayes_pmm.bands import QUANTILES, Bands, probabilities_of
 from bayes_pmm.errors import InputError
+from bayes_pmm.validation import LeftOut
 
 __all__ = ["Conformal", "conformal"]
 
@@ -53,13 +54,13 @@ class Conformal:
     kind: str = "predictive"
 
     def interval(
-        self, quantiles: ArrayLike | Bands, *, probabilities: Sequence[float] = QUANTILES
+        self, quantiles: ArrayLike | Bands | LeftOut, *, probabilities: Sequence[float] = QUANTILES
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends (...) of the corrected bands.
 
         Parameters
         ----------
-        quantiles : Bands, or array (K, ...)
+        quantiles : Bands, LeftOut, or array (K, ...)
             Of the bands to correct; an array has one kind, which must be that of the correction.
         probabilities : sequence of float (K,)
             Of the quantiles in an array.
@@ -72,7 +73,7 @@ class Conformal:
 
 def conformal(
     values: ArrayLike,
-    quantiles: ArrayLike | Bands,
+    quantiles: ArrayLike | Bands | LeftOut,
     level: float = 0.9,
     *,
     kind: str = "predictive",
@@ -121,15 +122,16 @@ def conformal(
         raise InputError(
             f"values of shape {y.shape} do not fit bands of shape {low.shape}; give one band a value"
         )
-    unsure = [r for r in getattr(quantiles, "refits", ()) if r.status != "ok"]
+    refits = quantiles.refits if isinstance(quantiles, LeftOut) else ()
+    unsure = [r for r in refits if r.status != "ok"]
     if unsure:
         warnings.warn(
-            f"{len(unsure)} of {len(quantiles.refits)} refits are not ok ({unsure[0].name}: {unsure[0].status}), and"
+            f"{len(unsure)} of {len(refits)} refits are not ok ({unsure[0].name}: {unsure[0].status}), and"
             " the factor rests on their bands; leave out with longer chains",
             stacklevel=2,
         )
     known = ~np.isnan(y)
-    if hasattr(quantiles, "distance"):
+    if isinstance(quantiles, LeftOut):
         # A refit that failed has no band, and another may have predicted the same datum.
         known &= _furthest(quantiles, np.isfinite(low) & np.isfinite(high))
     if not known.any():
@@ -153,7 +155,7 @@ def conformal(
     return Conformal(level, float(scores[k - 1]) if k <= n else np.inf, n, kind)
 
 
-def _furthest(left_out, usable: np.ndarray) -> np.ndarray:
+def _furthest(left_out: LeftOut, usable: np.ndarray) -> np.ndarray:
     """Which predictions (M,) to keep so that each datum has one: of the usable ones that of the furthest rows."""
     order = np.lexsort((-np.nan_to_num(left_out.distance), ~usable))
     _, first = np.unique(np.stack([left_out.row, left_out.output])[:, order], axis=1, return_index=True)
@@ -163,14 +165,14 @@ def _furthest(left_out, usable: np.ndarray) -> np.ndarray:
 
 
 def _ends(
-    quantiles: ArrayLike | Bands, level: float, kind: str, probabilities: Sequence[float]
+    quantiles: ArrayLike | Bands | LeftOut, level: float, kind: str, probabilities: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower end, median and upper end of the band of a level."""
     if isinstance(quantiles, Bands):
         low, high = quantiles.interval(level, kind)
         return low, quantiles.quantile(0.5, kind), high
-    if hasattr(quantiles, "probabilities"):
-        quantiles, probabilities = quantiles.quantiles, quantiles.probabilities
+    if isinstance(quantiles, LeftOut):
+        probabilities, quantiles = quantiles.probabilities, quantiles.quantiles
     q, stored = np.asarray(quantiles, float), np.array(probabilities, float)
     if q.ndim == 0 or len(q) != len(stored):
         raise InputError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 __all__ = [
@@ -116,7 +117,7 @@ def divergent_share(stats: Mapping[str, np.ndarray], info: Mapping[str, Any]) ->
     return 0.0 if diverging is None else float(np.sum(diverging)) / (diverging.size * info.get("thin", 1))
 
 
-def judged(outputs: np.ndarray, floor: np.ndarray | None, spread: np.ndarray) -> np.ndarray:
+def judged(outputs: np.ndarray, floor: np.ndarray | None, spread: ArrayLike) -> np.ndarray:
     """All that should have converged, (chain, draw, R): outputs, and the learned floors that matter for the bands.
 
     Parameters

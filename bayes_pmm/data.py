@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,9 @@ from numpy.typing import ArrayLike
 from bayes_pmm.columns import check_same_rows, columns_by_name, named_columns, numbers, shown
 from bayes_pmm.errors import InputError
 from bayes_pmm.hull import inside_hull
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Dataset"]
 
@@ -53,6 +57,19 @@ class Dataset:
     output_names: tuple[str, ...]
     source: str | None = None
     row_labels: tuple[str, ...] | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            controls: Any,
+            values: Any,
+            errors: Any,
+            control_names: Iterable[str],
+            output_names: Iterable[str],
+            source: str | None = None,
+            row_labels: Iterable[str] | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -108,9 +125,9 @@ class Dataset:
     @classmethod
     def from_columns(
         cls,
-        controls: Mapping[str, ArrayLike],
-        outputs: Mapping[str, ArrayLike],
-        errors: Mapping[str, ArrayLike | float] | float | None = None,
+        controls: Any,
+        outputs: Any,
+        errors: Any = None,
     ) -> Dataset:
         """Build a dataset from named columns.
 
@@ -143,16 +160,15 @@ class Dataset:
         """
         controls, outputs = named_columns(controls, "controls"), named_columns(outputs, "outputs")
         check_same_rows(controls, outputs, errors)
-        if errors is None:
-            errors = {}
-        elif isinstance(errors, Real):
-            errors = dict.fromkeys(outputs, float(errors))
-        else:
-            errors = named_columns(errors, "errors")
+        named_errors: Any = {}
+        if isinstance(errors, Real):
+            named_errors = dict.fromkeys(outputs, float(errors))
+        elif errors is not None:
+            named_errors = named_columns(errors, "errors")
         # By their lengths: a DataFrame has no truth value.
         if len(controls) == 0 or len(outputs) == 0:
             raise InputError("no controls or no outputs were given; give at least one column of each")
-        unknown = [name for name in errors if name not in outputs]
+        unknown = [name for name in named_errors if name not in outputs]
         if unknown:
             names = ", ".join(shown(name) for name in outputs)
             raise InputError(f"error {shown(unknown[0])}: there is no such output; the outputs are {names}")
@@ -161,7 +177,7 @@ class Dataset:
             for name, column in mapping.items():
                 columns[kind, name] = numbers(column, f"{kind} {shown(name)}")
         n_rows = max((column.size for column in columns.values() if column.ndim == 1), default=0)
-        for name, column in errors.items():
+        for name, column in named_errors.items():
             value = numbers(column, f"error of {shown(name)}")
             columns["error", name] = np.full(n_rows, value) if value.ndim == 0 else value
         for (kind, name), column in columns.items():
@@ -211,7 +227,7 @@ class Dataset:
         scale = np.where(largest > 0, largest, 1.0)
         return scale * np.sqrt(np.sum((self.errors / scale) ** 2, axis=0) / self.mask.sum(axis=0))
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> pd.DataFrame:
         """Controls, outputs and known errors (``error NAME``), one row per row, as a pandas DataFrame."""
         import pandas as pd
 
@@ -400,7 +416,7 @@ class Dataset:
                     continue
                 what = "is missing" if np.isnan(error) else f"is {float(error)!r}"
                 raise InputError(
-                    f"{self._place(row, name)}the error of this value {what}; an error must be positive and "
+                    f"{self._place(int(row), name)}the error of this value {what}; an error must be positive and "
                     f"finite wherever its output has a value, or 0 in the whole column if none is known"
                 )
 

@@ -22,7 +22,7 @@ def learn_defect(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     share: float = 0.3,
     growth: Growth | None = None,
 ) -> Defect:

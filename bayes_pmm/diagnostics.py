@@ -120,7 +120,7 @@ def diagnose(
             suspect += _against_exact(info["against_exact"])
     else:
         floor = None if posterior is None else draws.sites.get("floor")
-        spread = None if posterior is None else posterior.scaling.spread
+        spread = () if posterior is None else posterior.scaling.spread
         rhat, ess = rhat_and_ess(judged(outputs, floor, spread))
         # NaN if nothing moved at all, which no limit accepts.
         max_rhat = float(np.max(rhat[~np.isnan(rhat)], initial=np.nan if np.isnan(rhat).all() else -np.inf))
@@ -216,7 +216,7 @@ def misfits(posterior: Posterior, draws: Draws, training: np.ndarray) -> list[st
     data, found, weights = posterior.data, [], weights_of(draws)
     if not posterior.noise.floor:
         z, probability = residuals(data, training, weights)
-        for q in np.flatnonzero((z > LIMITS.residual) & (probability < LIMITS.residual_tail)):
+        for q in map(int, np.flatnonzero((z > LIMITS.residual) & (probability < LIMITS.residual_tail))):
             found.append(
                 f"the residuals of {data.output_names[q]} are {z[q]:.2g} times their known errors (root mean square),"
                 " and no floor was to be learned: the model does not follow the data; learn a floor, check columns,"

@@ -130,7 +130,7 @@ class Evidence:
 def log_evidence(
     fit: Fit,
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     method: str = "auto",
     proposals: int = 20_000,
     check: bool | NestedSampling = False,
@@ -178,7 +178,7 @@ def log_evidence(
         raise InputError(f"check = {check!r}: use True, False or NestedSampling(...)")
     if method not in METHODS:
         raise InputError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}")
-    if posterior.prior.gauge == "none" and posterior.pmm.dim > 1:
+    if posterior.prior.gauge == "none" and posterior.dim > 1:
         raise InputError(
             "without the reference gauge the posterior has flat directions; use Prior(gauge='reference')"
         )
@@ -261,7 +261,7 @@ def with_mode_masses(fit: Fit, evidence: Evidence) -> Fit:
 
 
 def nested_log_evidence(
-    posterior: Posterior | Fit, settings: NestedSampling | None = None, *, key: jax.Array | int
+    posterior: Posterior | Fit, settings: NestedSampling | None = None, *, key: jax.Array | int | np.integer
 ) -> Evidence:
     """Log evidence by nested sampling from the prior, for checking; minutes, and more for small noise.
 
@@ -286,7 +286,7 @@ def nested_log_evidence(
     posterior, key = as_posterior(posterior), as_key(key)
     run = (settings or NestedSampling()).run(posterior, key)
     signs = image_signs(posterior)
-    reasons = ()
+    reasons: tuple[str, ...] = ()
     if run.images < run.order:
         reasons = (
             f"nested sampling kept {run.images} of {run.order} images of the matrices and is too low by about"
@@ -374,8 +374,8 @@ def _flat(posterior: Posterior, sites: dict):
     def density(x: np.ndarray) -> np.ndarray:
         # Blocks of one size, the last one filled up: one compilation serves all counts.
         filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % BLOCK, axis=0)])
-        values = [np.asarray(compiled(jnp.asarray(b))) for b in np.split(filled, len(filled) // BLOCK)]
-        values = np.concatenate(values)[: len(x)]
+        blocks = np.split(filled, len(filled) // BLOCK)
+        values = np.concatenate([np.asarray(compiled(jnp.asarray(b))) for b in blocks])[: len(x)]
         return np.where(np.isnan(values), -np.inf, values)
 
     x = np.asarray(ravel(sites))
@@ -447,10 +447,12 @@ def _reasons(evidence: Evidence, fit: Fit) -> tuple[str, ...]:
     reasons = []
     if not evidence.se <= LARGE_SE:
         reasons.append(f"standard error {evidence.se:.2f} is above {LARGE_SE}; draw longer")
-    heavy = not evidence.pareto_k <= PARETO_K
-    if heavy and (evidence.method == "importance" or not evidence.effective >= FEW):
+    k, terms = evidence.pareto_k, evidence.effective
+    # Nested sampling has neither.
+    heavy = k is not None and not k <= PARETO_K
+    if heavy and terms is not None and (evidence.method == "importance" or not terms >= FEW):
         reasons.append(
-            f"Pareto k {evidence.pareto_k:.2f} is above {PARETO_K} and {evidence.effective:.0f} terms decide: the"
+            f"Pareto k {k:.2f} is above {PARETO_K} and {terms:.0f} terms decide: the"
             f" proposal hardly covers the posterior; {_instead(evidence, fit)}"
         )
     if fit.status != "ok":

@@ -32,6 +32,7 @@ def new_file(path: Path, *faults: type[Exception]) -> Iterator[Path]:
     BayesPMMError
         If the disk is full.
     """
+    failures: tuple[type[Exception], ...] = (OSError, *faults)
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
     try:
         if os.path.lexists(path):
@@ -46,7 +47,7 @@ def new_file(path: Path, *faults: type[Exception]) -> Iterator[Path]:
             os.rename(partial, path)
     except FileExistsError:
         raise InputError(f"{path}: exists already; choose another name or move it away") from None
-    except (OSError, *faults) as error:
+    except failures as error:
         raise not_written(path, error) from error
     finally:
         with contextlib.suppress(OSError):

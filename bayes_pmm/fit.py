@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from bayes_pmm.inference import Auto, Draws, Method, as_method, settings_of
 from bayes_pmm.inference.checkpoint import claimed
 from bayes_pmm.inference.modes import find_modes, weights_of
 from bayes_pmm.inference.protocol import Progress
+from bayes_pmm.outputs import Output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import (
     bands_of,
@@ -37,7 +38,7 @@ from bayes_pmm.predict import (
     with_noise,
 )
 from bayes_pmm.progress import on_terminal
-from bayes_pmm.settings import as_key, stream
+from bayes_pmm.settings import as_key, double_precision, stream
 
 __all__ = [
     "Fit",
@@ -94,9 +95,9 @@ class Fit:
         self,
         controls: Any,
         *,
-        outputs: str | Sequence[str] | None = None,
-        key: jax.Array | int | None = None,
-        levels: float | Sequence[float] = LEVELS,
+        outputs: str | Output | Iterable[str | Output] | None = None,
+        key: jax.Array | int | np.integer | None = None,
+        levels: float | Sequence[float] | np.ndarray = LEVELS,
     ) -> Bands:
         """Bands at new controls, in the user's units.
 
@@ -108,7 +109,7 @@ class Fit:
         controls : array (N, p), DataFrame or mapping of names to columns
             Where the columns have names, these decide, and others are not looked at. For one control also (N,) or a
             number.
-        outputs : str or sequence of str, optional
+        outputs : str, Output, or sequence of them, optional
             Some of the outputs, and lines between fitted ones: with ``E0`` and ``E1`` fitted, ``"E1-E0"``. All outputs
             if not given.
         key : PRNG key or int, optional
@@ -131,8 +132,8 @@ class Fit:
         # The fit was judged at its training controls, and one that did not converge there is no better here.
         there = diagnose(self.draws, model, self.posterior, self.training_outputs)
         status = max(self.status, there.status, key=("ok", "suspect", "failed").index)
-        more = [r for r in there.reasons if r not in self.reasons]
-        more = tuple(f"at these controls: {r}" if self.reasons else r for r in more)
+        new = [r for r in there.reasons if r not in self.reasons]
+        more = tuple(f"at these controls: {r}" if self.reasons else r for r in new)
         # The first reason is the one that pictures and tables show: that of the worse status.
         reasons = self.reasons + more if status == self.status else more + self.reasons
         doubts = find_doubts(self._strengths(c, model, defect))
@@ -153,7 +154,12 @@ class Fit:
         return weights_of(self.draws)
 
     def sample(
-        self, controls: Any, kind: str = "latent", *, key: jax.Array | int | None = None, joint: bool = True
+        self,
+        controls: Any,
+        kind: str = "latent",
+        *,
+        key: jax.Array | int | np.integer | None = None,
+        joint: bool = True,
     ) -> np.ndarray:
         """Joint draws (chain, draw, N, Q) at new controls, to be weighted by :attr:`weights`.
 
@@ -287,7 +293,7 @@ class Fit:
         kernels = [self.posterior.covariance_of_defect(growth, controls, q) for q in range(len(spread))]
         return self.defect.sample(kernels, spread, self.draws.shape, stream(key, "defect"))
 
-    def _key(self, key: jax.Array | int | None) -> jax.Array:
+    def _key(self, key: jax.Array | int | np.integer | None) -> jax.Array:
         return stream(self.key, "noise") if key is None else as_key(key)
 
 
@@ -295,7 +301,7 @@ def fit(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     controls: Any = None,
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
@@ -338,7 +344,7 @@ def fit(
     UserWarning
         If JAX works in float32, or ``checkpoint`` does not say of which versions its draws are.
     """
-    if not jax.config.jax_enable_x64:
+    if not double_precision():
         warnings.warn(
             "JAX works in float32: eigenvalues and their gradients lose the digits that small noise needs;"
             " call jax.config.update('jax_enable_x64', True) before anything else",
@@ -351,8 +357,9 @@ def fit(
         check_memory(len(controls), posterior.data.n_outputs, _draws_of(method))
     if isinstance(method, Auto) and (controls is not None or method.at):
         # It goes on until the outputs there suffice, as the status of these controls counts them.
-        method = replace(method, at=check_controls(posterior, method.at) if controls is None else controls)
-    kept = contextlib.nullcontext()
+        at = check_controls(posterior, method.at) if controls is None else controls
+        method = replace(method, at=at.tolist())
+    kept: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         kept = claimed(checkpoint, _fingerprints(posterior, method, key))
@@ -410,7 +417,7 @@ def _fingerprints(posterior: Posterior, method: Method, key: jax.Array) -> dict[
         "method": method,
         "prediction controls": getattr(method, "at", ()),
         "key": (str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()),
-        "precision": bool(jax.config.jax_enable_x64),
+        "precision": double_precision(),
     }
     # Of objects without a representation of their own Python shows the address, which says nothing.
     text = {name: re.sub(r" at 0x[0-9a-f]+", "", repr(value)) for name, value in whole.items()}
@@ -441,7 +448,7 @@ def load(path: str | Path, basis: Basis | None = None) -> Fit:
         found = Fit(*arviz_io.restore(tree, basis))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not jax.config.jax_enable_x64 and any(v.dtype == np.float64 for v in found.draws.sites.values()):
+    if not double_precision() and any(v.dtype == np.float64 for v in found.draws.sites.values()):
         raise InputError(
             f"{path}: was drawn in double precision, and JAX works in float32, in which its bands would be wrong; call"
             " jax.config.update('jax_enable_x64', True) before anything else"

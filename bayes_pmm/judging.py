@@ -68,8 +68,8 @@ def judge_fit(
     exact: Any,
     *,
     spread: Any = None,
-    key: jax.Array | int | None = None,
-    levels: float | Sequence[float] = (0.5, 0.9),
+    key: jax.Array | int | np.integer | None = None,
+    levels: float | Sequence[float] | np.ndarray = (0.5, 0.9),
 ) -> scores.Scores:
     """Scores of a fit's latent bands against exact values, inside and outside its data.
 
@@ -114,6 +114,7 @@ def judge_fit(
     elif np.shape(spread) != (data.n_outputs,) or not in_range(*np.asarray(spread).tolist()):
         raise InputError(f"spread = {spread!r}: give {data.n_outputs} positive numbers, one for each output")
     outside = fit.posterior.extrapolated(controls)
-    levels = np.atleast_1d(levels)
-    found = scores.judge(draws, truth, outside, weights, spread=spread, levels=levels, **densities)
+    found = scores.judge(
+        draws, truth, outside, weights, spread=spread, levels=np.atleast_1d(levels), **densities
+    )
     return replace(found, status=fit.status, reasons=fit.reasons)

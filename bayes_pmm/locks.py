@@ -2,16 +2,19 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from bayes_pmm.errors import InputError, not_written
 
+fcntl: ModuleType | None
 try:
-    import fcntl
+    fcntl = importlib.import_module("fcntl")
 except ImportError:  # not a POSIX system
     fcntl = None
 

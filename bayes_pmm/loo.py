@@ -10,6 +10,7 @@ better score may have the worse band outside the data; ask :func:`~bayes_pmm.val
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,9 @@ from bayes_pmm.judging import mixture
 from bayes_pmm.settings import as_key, stream
 from bayes_pmm.validation import Refit, refit_without
 from bayes_pmm.widening import Widening
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Loo", "loo"]
 
@@ -99,7 +103,7 @@ class Loo:
         table[self.row, self.output] = self.log_density
         return table
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per datum, as a pandas DataFrame."""
         import pandas as pd
 
@@ -130,7 +134,7 @@ def loo(
     *,
     moment_matching: bool = True,
     refit: Method | str | None = None,
-    key: jax.Array | int | None = None,
+    key: jax.Array | int | np.integer | None = None,
 ) -> Loo:
     """PSIS-LOO of a fit, datum by datum.
 

@@ -1,8 +1,9 @@
 r"""The parametric matrix model: basis + primary matrices + outputs, as a pure function. No prior, no data."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,16 @@ class PMM:
     dim: int | None = None
     basis: Basis = dataclasses.field(default_factory=Affine)
     field: str = "real"
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            outputs: Output | str | Iterable[Output | str],
+            dim: int | None = None,
+            basis: Basis | str = ...,
+            field: str = "real",
+        ) -> None: ...
 
     def __post_init__(self):
         outputs = as_outputs(self.outputs)

@@ -8,6 +8,7 @@ count from 0 at the bottom; negative ones count from the top (``-1`` is the high
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,9 @@ __all__ = [
 
 class Output:
     """Base class of the outputs: ``kind``, ``levels``, ``operator`` and ``value``."""
+
+    kind: ClassVar[str]
+    operator: str | None
 
     def __post_init__(self):
         # A fit is stored with the expressions of its outputs, and must come back from them.
@@ -218,7 +222,7 @@ def parse_output(expression: str) -> Output:
     )
 
 
-def as_outputs(outputs: Sequence["Output | str"]) -> tuple[Output, ...]:
+def as_outputs(outputs: "Output | str | Iterable[Output | str]") -> tuple[Output, ...]:
     """Tuple of outputs from outputs or their expressions.
 
     Raises

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -205,9 +206,9 @@ def legend_below(figure: Figure) -> None:
     )
 
 
-def _entries(axes: Sequence[Axes]) -> dict[str, Any]:
+def _entries(axes: Sequence[Axes]) -> dict[str, Artist]:
     """Each label once, with its first handle."""
-    entries: dict[str, Any] = {}
+    entries: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
@@ -340,6 +341,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     middle = bands.quantile(0.5)
     places, observed, _ = _data_of(fit, bands.output_names[q])
     trained = np.delete(places, curves.along, axis=1)
+    colors: list[Any]
+    marks: Any
     # With one other control its value sets the colour, of curves and data alike.
     if len(names) == 1:
         values, own = curves.others[:, 0], trained[:, 0]
@@ -347,7 +350,7 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
         unit = Normalize(every.min(), every.max())
         # The brightest end of the map cannot be seen on white.
         shade = lambda v: colormaps["viridis"](0.9 * unit(v))
-        colors, marks = shade(values), shade(own)
+        colors, marks = list(shade(values)), shade(own)
     else:
         colors, marks = [f"C{k}" for k in range(len(curves.rows))], "0.6"
     for color, others, rows in zip(colors, curves.others, curves.rows, strict=True):
@@ -375,9 +378,9 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     for rows in curves.rows:
         x, doubtful = bands.controls[rows, curves.along], bands.doubtful[rows, q]
         if doubtful.any():
-            ends = (np.where(doubtful, end[rows, q], np.nan) for end in (low, high))
+            lower, upper = (np.where(doubtful, end[rows, q], np.nan) for end in (low, high))
             label = _doubtful(bands, q)
-            ax.fill_between(x, *ends, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label=label)
+            ax.fill_between(x, lower, upper, facecolor="none", edgecolor="0.6", hatch="//", lw=0, label=label)
         if exact is not None:
             ax.plot(x, exact[rows], "--", color="C3", lw=1.0, label="exact")
 
@@ -467,7 +470,7 @@ def plot_chains(fit: Fit) -> Figure:
     )
     # Above both panels: a long number at the top of the axis, such as 1e-6+4.2, is where a title of the left one is.
     figure.suptitle("\n".join([*status_lines(fit.status, fit.reasons), title]), fontsize="small", wrap=True)
-    right.axhline(ranks.shape[1] / 20, color="0.4", lw=0.8)
+    right.axhline(draws.shape[1] / 20, color="0.4", lw=0.8)
     right.set(xlabel="rank among all chains", ylabel="draws")
     right.legend(fontsize="small", frameon=False, ncols=2)
     return readable(figure)

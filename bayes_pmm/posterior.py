@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -67,8 +68,20 @@ class Posterior:
     pmm: PMM
     prior: Prior = field(default_factory=Prior)
     noise: Noise = field(default_factory=Noise)
-    scaling: Scaling | None = None
+    scaling: Scaling = None  # type: ignore[assignment]  # None only until __post_init__ has fitted it
     widening: Widening = field(default_factory=Widening)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            data: Dataset,
+            pmm: PMM,
+            prior: Prior = ...,
+            noise: Noise = ...,
+            scaling: Scaling | None = None,
+            widening: Widening = ...,
+        ) -> None: ...
 
     def __post_init__(self):
         if not isinstance(self.data, Dataset) or not isinstance(self.pmm, PMM):
@@ -101,7 +114,8 @@ class Posterior:
                 raise InputError(
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
-        if self.scaling is None:
+        # Past this line it is there, as its annotation says.
+        if vars(self)["scaling"] is None:
             for name, output in zip(self.data.output_names, self.pmm.outputs, strict=True):
                 if output_named(name) not in (None, output):
                     warnings.warn(
@@ -140,12 +154,12 @@ class Posterior:
         return {k: v for k, v in vars(self).items() if k not in ("outputs_of_draws", "terms")}
 
     @cached_property
-    def outputs_of_draws(self) -> Callable[[dict, jax.Array], jax.Array]:
+    def outputs_of_draws(self) -> Callable[[dict, jax.Array | np.ndarray], jax.Array]:
         """Compiled function from sites (S, ...) and controls (N, p) to outputs (S, N, Q), without floor and noise."""
         return jax.jit(lambda s, c: jax.lax.map(lambda one: self.outputs(one, c), s, batch_size=64))
 
     @cached_property
-    def terms(self) -> Callable[[jax.Array], jax.Array]:
+    def terms(self) -> Callable[[jax.Array | np.ndarray], jax.Array]:
         """Compiled function from controls (N, p) to the coefficients (N, L) of the primary matrices."""
         return jax.jit(lambda c: self.scaling.coefficients(self.pmm.basis, c))
 
@@ -180,13 +194,19 @@ class Posterior:
         return np.stack([done[seen.tobytes()][:, q] for q, seen in enumerate(self.data.mask.T)], axis=1)
 
     @property
+    def dim(self) -> int:
+        """Dimension n of the matrices."""
+        assert self.pmm.dim is not None  # a posterior's model is sized
+        return self.pmm.dim
+
+    @property
     def matrix_prior(self) -> MatrixPrior:
         """Prior of the primary and secondary matrices."""
         # From above or from below, by position; the first one used comes first.
-        seen = tuple(dict.fromkeys(k % self.pmm.dim for o in self.pmm.outputs for k in o.levels))
+        seen = tuple(dict.fromkeys(k % self.dim for o in self.pmm.outputs for k in o.levels))
         return MatrixPrior(
             self.prior,
-            self.pmm.dim,
+            self.dim,
             self.pmm.field,
             self.pmm.basis.n_terms(self.data.n_controls),
             len(self.pmm.operators),
@@ -243,7 +263,7 @@ class Posterior:
         mean = self.evaluate(matrices, c)
         return self.noise.sample_data(mean, floor, y, error)
 
-    def evaluate(self, matrices: jax.Array, c: jax.Array) -> jax.Array:
+    def evaluate(self, matrices: jax.Array, c: jax.Array | np.ndarray) -> jax.Array:
         """Outputs (N, Q) in the user's units from matrices (K, n, n) at controls (N, p)."""
         return self.evaluate_at(matrices, self.scaling.coefficients(self.pmm.basis, c))
 
@@ -294,6 +314,6 @@ class Posterior:
             self.model(*self._one_row)
         return {k: site["value"] for k, site in trace.items() if site["type"] == "sample" and k != "y"}
 
-    def outputs(self, sites: dict, c: jax.Array) -> jax.Array:
+    def outputs(self, sites: dict, c: jax.Array | np.ndarray) -> jax.Array:
         """Outputs (N, Q) of one draw at controls (N, p), without floor and noise; jit- and vmap-able."""
         return self.evaluate(self.matrix_prior.assemble(sites), c)

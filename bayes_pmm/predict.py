@@ -9,7 +9,7 @@ of the output's training errors (rms).
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +114,16 @@ def _memory() -> float:
     return found
 
 
-def combinations(posterior: Posterior, wanted: str | Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+def combinations(
+    posterior: Posterior, wanted: str | Output | Iterable[str | Output]
+) -> tuple[tuple[str, ...], np.ndarray]:
     """Outputs and lines between fitted ones, as sums and differences of what is fitted.
 
     Parameters
     ----------
     posterior : Posterior
-    wanted : str or sequence of str
-        Names of columns, or expressions of levels and differences such as ``E1-E0``.
+    wanted : str, Output, or sequence of them
+        Names of columns, or levels and differences such as ``E1-E0``.
 
     Returns
     -------
@@ -140,24 +142,24 @@ def combinations(posterior: Posterior, wanted: str | Sequence[str]) -> tuple[tup
     return tuple(map(str, wanted)), np.stack([_coefficients(posterior, name) for name in wanted])
 
 
-def _coefficients(posterior: Posterior, name: str) -> np.ndarray:
+def _coefficients(posterior: Posterior, name: str | Output) -> np.ndarray:
     columns, outputs = posterior.data.output_names, posterior.pmm.outputs
     unit = np.eye(len(outputs))
-    if name in columns:
+    if isinstance(name, str) and name in columns:
         return unit[columns.index(name)]
     output = parse_output(name) if isinstance(name, str) else name
     if output in outputs:
         return unit[outputs.index(output)]
-    target = _of_levels(output, posterior.pmm.dim)
-    rows = [_of_levels(o, posterior.pmm.dim) for o in outputs]
-    spectral = [q for q, row in enumerate(rows) if row is not None]
+    target = _of_levels(output, posterior.dim)
+    rows = [(q, _of_levels(o, posterior.dim)) for q, o in enumerate(outputs)]
+    spectral = [(q, row) for q, row in rows if row is not None]
     if target is not None:
-        for q, p in itertools.permutations(spectral, 2):
+        for (q, row), (p, other) in itertools.permutations(spectral, 2):
             for sign in (-1.0, 1.0):
-                if np.array_equal(rows[q] + sign * rows[p], target):
+                if np.array_equal(row + sign * other, target):
                     return unit[q] + sign * unit[p]
-        for q in spectral:
-            if np.array_equal(-rows[q], target):
+        for q, row in spectral:
+            if np.array_equal(-row, target):
                 return -unit[q]
     raise InputError(
         f"output {name!r} is neither fitted nor the sum or difference of two fitted levels or lines; there are"
@@ -258,7 +260,7 @@ def widened(
     stretched = stretch(outputs, factors, weights)
     outside = np.any(factors != 1.0, axis=1)
     if outside.any():
-        stretched[:, :, outside] = in_order(stretched[:, :, outside], pmm.outputs, pmm.dim, weights)
+        stretched[:, :, outside] = in_order(stretched[:, :, outside], pmm.outputs, posterior.dim, weights)
     return stretched
 
 
@@ -314,7 +316,7 @@ def bands_of(
     reasons: tuple[str, ...],
     weights: np.ndarray | None = None,
     doubts: dict[str, np.ndarray] | None = None,
-    levels: float | Sequence[float] = LEVELS,
+    levels: float | Sequence[float] | np.ndarray = LEVELS,
     outputs: tuple[tuple[str, ...], np.ndarray] | None = None,
 ) -> Bands:
     """Bands from draws of both kinds (chain, draw, N, Q) at controls (N, p), chains weighted by weights (chain,).

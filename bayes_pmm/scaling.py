@@ -58,7 +58,7 @@ class Scaling:
         """What double precision leaves of an output (Q,), in the user's units: a few hundred times its rounding."""
         return ROUNDING * (jnp.asarray(self.scale) + 1e-3 * jnp.abs(jnp.asarray(self.shift)))
 
-    def coefficients(self, basis: Basis, controls: jax.Array) -> jax.Array:
+    def coefficients(self, basis: Basis, controls: jax.Array | np.ndarray) -> jax.Array:
         """Coefficients φ (N, L) of the primary matrices at controls (N, p) in the user's units."""
         c = jnp.asarray(controls)
         phi = basis(_mapped(basis, c, jnp.asarray(self.control_reference), jnp.asarray(self.control_scale)))

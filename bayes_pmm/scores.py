@@ -8,12 +8,16 @@ floor and measurement error are, ``sd`` makes density and PIT exact instead of e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, ndtr
 
 from bayes_pmm.errors import InputError, status_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LEVELS",
@@ -43,9 +47,11 @@ def quantiles(draws: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | N
     weights : array (S,), optional
         Equal if not given.
     """
-    if weights is None or np.ptp(weights) == 0:
-        return np.quantile(draws, probabilities, axis=0)
-    return np.quantile(draws, probabilities, axis=0, weights=weights, method="inverted_cdf")
+    x, at = np.asarray(draws), np.asarray(probabilities)
+    w = None if weights is None else np.asarray(weights)
+    if w is None or np.ptp(w) == 0:
+        return np.quantile(x, at, axis=0)
+    return np.quantile(x, at, axis=0, weights=w, method="inverted_cdf")
 
 
 def coverage(
@@ -290,7 +296,7 @@ class Scores:
     status: str = "ok"
     reasons: tuple[str, ...] = ()
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per region, as a pandas DataFrame."""
         import pandas as pd
 
@@ -312,7 +318,7 @@ def judge(
     spread: ArrayLike = 1.0,
     log_density: ArrayLike | None = None,
     pits: ArrayLike | None = None,
-    levels: Sequence[float] = (0.5, 0.9),
+    levels: Sequence[float] | np.ndarray = (0.5, 0.9),
 ) -> Scores:
     """All scores of a band, inside and outside separately.
 

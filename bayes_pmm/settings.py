@@ -7,11 +7,12 @@ from typing import Any
 from zlib import crc32
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayes_pmm.errors import InputError
 
-__all__ = ["as_key", "as_whole", "in_range", "plain_numbers", "stream"]
+__all__ = ["as_key", "as_whole", "double_precision", "in_range", "plain_numbers", "stream"]
 
 
 def as_key(key: Any) -> jax.Array:
@@ -28,17 +29,23 @@ def as_key(key: Any) -> jax.Array:
         If it is neither, or the seed has more than 64 bits.
     """
     if isinstance(key, Integral):
-        if not -(2**63) <= key < 2**63:
-            raise InputError(f"seed {key} has more than 64 bits; use one from -2**63 to 2**63 - 1")
-        return jax.random.key(int(key))
-    if isinstance(key, jax.Array | np.ndarray):
-        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
-            return key
-        if key.dtype == np.uint32 and key.shape == (2,):
-            return jax.random.wrap_key_data(key)
+        seed = int(key)
+        if not -(2**63) <= seed < 2**63:
+            raise InputError(f"seed {seed} has more than 64 bits; use one from -2**63 to 2**63 - 1")
+        return jax.random.key(seed)
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if typed and key.shape == ():
+        return key
+    if isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.shape == (2,):
+        return jax.random.wrap_key_data(jnp.asarray(key))
     raise InputError(
         f"key = {key!r} is neither a whole number nor one PRNG key; use for example 0 or jax.random.key(0)"
     )
+
+
+def double_precision() -> bool:
+    """Whether JAX works in double precision."""
+    return jnp.result_type(float) == np.float64
 
 
 def stream(key: jax.Array, purpose: str) -> jax.Array:

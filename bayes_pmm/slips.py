@@ -12,7 +12,7 @@ import numpy as np
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.hull import inside_hull
-from bayes_pmm.outputs import Difference, Output
+from bayes_pmm.outputs import Difference, Level, Output
 from bayes_pmm.scatter import scatter_of
 
 __all__ = ["check_errors", "check_order", "check_typos"]
@@ -93,7 +93,7 @@ def check_order(data: Dataset, outputs: tuple[Output, ...]) -> None:
         If it does so in some rows, or two levels agree within their errors in all.
     """
     for q, output in enumerate(outputs):
-        if output.kind == "difference" and (output.upper < 0) == (output.lower < 0):
+        if isinstance(output, Difference) and (output.upper < 0) == (output.lower < 0):
             sign = 1.0 if output.upper > output.lower else -1.0
             values = sign * data.values[data.mask[:, q], q]
             if values.max() < 0 and -values.mean() > 3 * data.rms_errors[q]:
@@ -160,9 +160,9 @@ def _ordered(outputs: tuple[Output, ...]) -> Iterator[tuple[int, int, float, flo
 
 def _span(output: Output) -> tuple[int, int, float] | None:
     """Lower and upper level of an output and its sign, counted from one end of the spectrum; None for all others."""
-    if output.kind == "level":
+    if isinstance(output, Level):
         return output.index, output.index, 1.0
-    if output.kind != "difference" or (output.upper < 0) != (output.lower < 0):
+    if not isinstance(output, Difference) or (output.upper < 0) != (output.lower < 0):
         return None
     sign = 1.0 if output.upper > output.lower else -1.0
     return min(output.levels), max(output.levels), sign

@@ -159,10 +159,11 @@ def read_dataset(
                 f"{file}: errors: {shown(unknown[0])} is no output; there are {', '.join(wanted)}"
             )
         errors = [errors.get(name) for name in wanted]
-    controls, outputs, errors = (
-        [names] if isinstance(names, str) else names for names in (controls, outputs, errors)
+    controls, outputs = (
+        [name.strip() for name in ([names] if isinstance(names, str) else names)]
+        for names in (controls, outputs)
     )
-    controls, outputs = [name.strip() for name in controls], [name.strip() for name in outputs]
+    errors = [errors] if isinstance(errors, str) else errors
     error_columns = _error_columns(file, errors, outputs, long)
     long = None if long is None else (long[0].strip(), long[1].strip())
     _check_roles(file, controls, outputs, error_columns, long)
@@ -175,7 +176,7 @@ def read_dataset(
     for condition in conditions:
         cells.check_condition(condition)
 
-    rows = range(len(table.rows))
+    rows: Sequence[int] = range(len(table.rows))
     present = {}
     if long is not None:
         which = [cells.text(row, long[0]) for row in rows]
@@ -202,10 +203,10 @@ def read_dataset(
             if long is not None and which[row] != name:
                 continue
             values[i, j] = cells.value(row, value_columns[j])
-            if error_columns[j] is not None and not np.isnan(values[i, j]):
-                sigmas[i, j] = cells.positive(row, error_columns[j])
+            if (errors_in := error_columns[j]) is not None and not np.isnan(values[i, j]):
+                sigmas[i, j] = cells.positive(row, errors_in)
     observed = ~np.isnan(values)
-    for j in np.flatnonzero(~observed.any(axis=0)):
+    for j in map(int, np.flatnonzero(~observed.any(axis=0))):
         scope = "every row" if where is None else "every row that the condition keeps"
         raise InputError(
             f"{file}: column {shown(value_columns[j])}: "

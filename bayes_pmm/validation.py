@@ -8,8 +8,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -26,6 +25,9 @@ from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.settings import as_key, as_whole, in_range, stream
 
 ENDS = ("both", "upper", "lower")
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LeftOut",
@@ -141,7 +143,7 @@ class LeftOut:
         """Share of the left-out data inside the central predictive interval."""
         return float(scores.reliability(self.pit, [level])[0])
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per prediction, as a pandas DataFrame."""
         import pandas as pd
 
@@ -199,7 +201,9 @@ def without(posterior: Posterior, left: np.ndarray, *, keep_units: bool = False)
     with warnings.catch_warnings():
         # What was said of the posterior itself is not said again of each refit.
         warnings.simplefilter("ignore", UserWarning)
-        return replace(posterior, data=kept, scaling=scaling)
+        return Posterior(
+            kept, posterior.pmm, posterior.prior, posterior.noise, scaling, widening=posterior.widening
+        )
 
 
 def refit_without(
@@ -227,13 +231,13 @@ def leave_future_out(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
     *,
-    key: jax.Array | int,
+    key: jax.Array | int | np.integer,
     control: str | None = None,
     end: str = "both",
-    direction: Sequence[float] | None = None,
+    direction: Sequence[float] | np.ndarray | None = None,
     share: float = 0.3,
     steps: int = 1,
-    levels: float | Sequence[float] = LEVELS,
+    levels: float | Sequence[float] | np.ndarray = LEVELS,
 ) -> LeftOut:
     """Refit without the outermost rows and predict them: the question that extrapolation asks.
 
@@ -303,10 +307,10 @@ def leave_future_out(
 def k_fold(
     posterior: Posterior | Fit,
     method: Method | str = "auto",
-    folds: int | Sequence[int] = 5,
+    folds: int | Sequence[int] | np.ndarray = 5,
     *,
-    key: jax.Array | int,
-    levels: float | Sequence[float] = LEVELS,
+    key: jax.Array | int | np.integer,
+    levels: float | Sequence[float] | np.ndarray = LEVELS,
 ) -> LeftOut:
     """Exact K-fold cross-validation: refit without each part of the rows and predict them.
 
@@ -336,10 +340,11 @@ def k_fold(
     data = posterior.data
     key = as_key(key)
     key, key_folds = jax.random.split(key)
-    if isinstance(folds, Integral):
-        if not 2 <= folds <= data.n_rows:
-            raise InputError(f"folds = {folds}: use 2 to the number of rows, {data.n_rows}")
-        labels = np.asarray(jax.random.permutation(key_folds, np.arange(data.n_rows) % folds))
+    if isinstance(folds, int | np.integer):
+        count = int(folds)
+        if not 2 <= count <= data.n_rows:
+            raise InputError(f"folds = {count}: use 2 to the number of rows, {data.n_rows}")
+        labels = np.asarray(jax.random.permutation(key_folds, np.arange(data.n_rows) % count))
     else:
         labels = np.asarray(folds)
         if labels.shape != (data.n_rows,) or len(np.unique(labels)) < 2:
@@ -366,7 +371,7 @@ def outer_rows(data: Dataset, share: float = 0.3) -> list[tuple[str, np.ndarray]
 def _directions(data: Dataset, control, end, direction):
     """Name and coordinate (N,) that grows outwards, for each end."""
     # Rows without any value are no data.
-    there = data.mask.any(axis=1)
+    there = np.asarray(data.mask.any(axis=1))
     used = data.controls[there]
     scaled = np.where(there[:, None], (data.controls - used.mean(0)) / used.std(0), np.nan)
     if direction is not None:

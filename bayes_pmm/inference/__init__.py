@@ -101,7 +101,7 @@ def as_method(method: Any, **settings: Any) -> Method:
         )
     if not settings:
         return method
-    known = _settings(type(method)) if is_dataclass(method) else set()
+    known: set[str] = _settings(type(method)) if is_dataclass(type(method)) else set()
     for name in sorted(settings.keys() - known):
         name_of_others = ELSEWHERE.get(name)
         advice = (
@@ -110,7 +110,8 @@ def as_method(method: Any, **settings: Any) -> Method:
             else f"it has {', '.join(sorted(known)) or 'none'}"
         )
         raise InputError(f"{type(method).__name__} has no setting '{name}'; {advice}")
-    return replace(method, **settings)
+    own: Any = method  # a dataclass, or it would have none of the settings
+    return replace(own, **settings)
 
 
 def settings_of(method: Method) -> dict[str, Any] | None:
@@ -122,8 +123,10 @@ def settings_of(method: Method) -> dict[str, Any] | None:
     name = next((name for name, kind in METHODS.items() if type(method) is kind), None)
     if name is None:
         return None
-    values = {f.name: getattr(method, f.name) for f in fields(method)}
-    plain = {k: v for k, v in values.items() if v is None or isinstance(v, bool | int | float | str)}
+    values = {f.name: getattr(method, f.name) for f in fields(METHODS[name])}
+    plain: dict[str, Any] = {
+        k: v for k, v in values.items() if v is None or isinstance(v, bool | int | float | str)
+    }
     if isinstance(found := values.get("starts"), AnnealedStarts):
         plain["starts"] = asdict(found)
     return {"name": name} | {k: v for k, v in plain.items() if k not in ("exact", "pilot")}

@@ -82,7 +82,7 @@ class Auto:
         trouble.
     longer : int
         Transitions for each draw of the second run at most; 1 for no second run, and no third.
-    starts : AnnealedStarts
+    starts : AnnealedStarts or Starts
         Found once, for every attempt.
     at : tuple of tuples of float
         Controls at which outputs must suffice too, of shape (P, p). :func:`~bayes_pmm.fit` puts its prediction controls
@@ -98,7 +98,7 @@ class Auto:
     draws: int = 1000
     warmup: int | None = None
     longer: int = 4
-    starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    starts: AnnealedStarts | Starts = field(default_factory=AnnealedStarts)
     at: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self):
@@ -141,15 +141,15 @@ class Auto:
                 lost += time.perf_counter() - began
             else:
                 attempts.append(_Attempt(draws, *_convergence(posterior, draws, self.at)))
-        drawn = [a for a in attempts if a.draws is not None]
+        drawn = [(a, a.draws) for a in attempts if a.draws is not None]
         if not drawn:
-            raise attempts[-1].error
+            raise [a.error for a in attempts if a.error is not None][-1]
         # A sampler's longer run replaces its first one, even where the R-hat of that was better because it had not
         # seen a mode that is rarely visited.
-        last = {a.draws.info["sampler"]: a for a in drawn}
+        last = {draws.info["sampler"]: (a, draws) for a, draws in drawn}
         total = self.chains * self.draws
-        best = min(last.values(), key=lambda a: (not a.reached(total), a.rhat)).draws
-        seconds = lost + sum(a.draws.info["seconds"] for a in drawn)
+        _, best = min(last.values(), key=lambda found: (not found[0].reached(total), found[0].rhat))
+        seconds = lost + sum(draws.info["seconds"] for _, draws in drawn)
         text = f"{best.info['sampler']}: {'; '.join(choice)}"
         if not attempts[-1].reached(total):
             text += f"; {attempts[-1].trouble}"
@@ -204,6 +204,7 @@ class Auto:
     ) -> tuple[Method, str]:
         """The method from where its chains are now, with more transitions for each draw, and the reason."""
         times = min(before.lacking(self.chains * self.draws), self.longer if most is None else most)
+        assert before.draws is not None  # what did not draw has nowhere to go on from
         rest = _going_on(found, before.draws)
         reason = f"{before.trouble}, went on {times} times as long"
         return dataclasses.replace(method, thin=times, starts=rest, pilot=None), reason
@@ -324,8 +325,8 @@ def _convergence(
     """
     phi = np.asarray(posterior.terms(posterior.data.controls))
     parts = [phi, 2 * phi - phi.mean(0)] + ([np.asarray(posterior.terms(np.asarray(at)))] if at else [])
-    phi = jnp.asarray(np.concatenate(parts))
-    one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), phi)
+    everywhere = jnp.asarray(np.concatenate(parts))
+    one = lambda sites: posterior.evaluate_at(posterior.matrix_prior.assemble(sites), everywhere)
     outputs = np.asarray(jax.jit(lambda s: jax.lax.map(one, s, batch_size=64))(draws.flat()))
     outputs = outputs.reshape(*draws.shape, -1)
     if not np.isfinite(outputs).all():

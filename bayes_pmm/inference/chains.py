@@ -171,8 +171,8 @@ def run_chains(
             if at[i] >= border:
                 records[i].append(kept)
             at[i] += count
-            if files[i] is not None:
-                files[i].save(states[i], at[i], records[i], before[i] + time.perf_counter() - began)
+            if (file := files[i]) is not None:
+                file.save(states[i], at[i], records[i], before[i] + time.perf_counter() - began)
             with lock:
                 progress("sampling", sum(at), total * chains)
 

@@ -197,7 +197,8 @@ def load_arrays(path: Path, like: Any) -> tuple[Any, dict] | None:
     except KeyError:
         return None
     check_shapes(path, stored, [_plain(leaf).shape for leaf in leaves])
-    return structure.unflatten([_like(x, leaf) for x, leaf in zip(stored, leaves, strict=True)]), arrays
+    state = jax.tree.unflatten(structure, [_like(x, leaf) for x, leaf in zip(stored, leaves, strict=True)])
+    return state, arrays
 
 
 def check_shapes(path: Path, stored: Sequence[np.ndarray], shapes: Sequence[tuple]) -> None:
@@ -231,5 +232,5 @@ def _plain(leaf: Any) -> np.ndarray:
 
 def _like(stored: np.ndarray, leaf: Any) -> Any:
     if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf))
+        return jax.random.wrap_key_data(jax.numpy.asarray(stored), impl=jax.random.key_impl(leaf))
     return jax.numpy.asarray(stored, dtype=jax.numpy.asarray(leaf).dtype)

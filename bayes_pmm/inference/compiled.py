@@ -38,7 +38,7 @@ def compiled(function: Callable, *args: Any) -> tuple[jax.stages.Compiled, Any]:
     """
     lowered = jax.jit(function).lower(*args)
     text = hashlib.sha256(lowered.as_text().encode()).digest()
-    device = (jax.default_backend(), str(jax.config.jax_default_device))
+    device = (jax.default_backend(), str(getattr(jax.config, "jax_default_device", None)))
     key = (text, lowered.in_tree, lowered.out_tree, device)
     with _lock:
         program = _programs.get(key)

@@ -182,8 +182,8 @@ def against_exact(
     return {
         "sampler": reference.info["sampler"],
         "shift": float(np.max(np.abs(mean - true_mean) / true_sd)),
-        "narrowest": float(ratio.min()),
-        "widest": float(ratio.max()),
+        "narrowest": float(np.min(ratio)),
+        "widest": float(np.max(ratio)),
         "rhat": float(np.nanmax(rhat)),
         "ess": float(np.nanmin(ess)),
     }

@@ -13,7 +13,7 @@ from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
 from bayes_pmm.inference.mixture import image_signs
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import stream
 
@@ -34,7 +34,7 @@ class Laplace:
         The draws are independent; they are arranged as (chains, draws) like those of other methods.
     max_iterations : int
         Iterations of the trust-region Newton method that finds the mode.
-    starts : AnnealedStarts
+    starts : AnnealedStarts or Starts
         How the starting point is found.
     exact : Method, optional
         An exact sampler to be run as well; ``info["against_exact"]`` then says how the approximation differs.
@@ -48,7 +48,7 @@ class Laplace:
     draws: int = 1000
     chains: int = 4
     max_iterations: int = 500
-    starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    starts: AnnealedStarts | Starts = field(default_factory=AnnealedStarts)
     exact: Method | None = None
 
     def __post_init__(self):

@@ -46,7 +46,8 @@ class Lifted:
     @property
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows (M,) and columns (M,) of the observed data."""
-        return np.nonzero(self.posterior.data.mask)
+        rows, cols = np.nonzero(self.posterior.data.mask)
+        return rows, cols
 
     def target(self, L: jax.Array, arrays: dict) -> Target:
         """Target in q for the metric's factor L (D, D) and the posterior's arrays."""

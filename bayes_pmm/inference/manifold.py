@@ -16,7 +16,7 @@ from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.constrained import Info, sweep
 from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -54,7 +54,7 @@ class Manifold:
     batched : bool, optional
         All chains in one batch rather than one thread a chain; by default on anything but a CPU. The law is the
         same, the digits are not.
-    starts : AnnealedStarts
+    starts : AnnealedStarts or Starts
         How the chains' starting points are found.
     pilot : callable, optional
         Called with the statistics (chain, draw) of the second window of the warm-up; what it raises ends the run.
@@ -72,7 +72,7 @@ class Manifold:
     trajectory: float = 5.0
     thin: int = 1
     batched: bool | None = None
-    starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    starts: AnnealedStarts | Starts = field(default_factory=AnnealedStarts)
     pilot: Callable[[dict[str, np.ndarray]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -210,7 +210,7 @@ class Averaging(NamedTuple):
     log_step: jax.Array
     log_mean: jax.Array
     error: jax.Array
-    count: jax.Array
+    updates: jax.Array
     centre: jax.Array
 
     @classmethod
@@ -221,12 +221,12 @@ class Averaging(NamedTuple):
     def update(self, target: float, info: Info) -> "Averaging":
         # A failed step turns back, so a share of failures costs about as much as a share of rejections.
         score = jnp.maximum(info.acceptance - info.failed, 0.0)
-        count = self.count + 1
-        error = self.error + (target - score - self.error) / (count + 10)
-        log_step = self.centre - jnp.sqrt(count) / 0.05 * error
-        weight = count**-0.75
+        updates = self.updates + 1
+        error = self.error + (target - score - self.error) / (updates + 10)
+        log_step = self.centre - jnp.sqrt(updates) / 0.05 * error
+        weight = updates**-0.75
         return Averaging(
-            log_step, weight * log_step + (1 - weight) * self.log_mean, error, count, self.centre
+            log_step, weight * log_step + (1 - weight) * self.log_mean, error, updates, self.centre
         )
 
 

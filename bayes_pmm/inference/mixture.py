@@ -39,7 +39,7 @@ def image_signs(posterior: Posterior) -> np.ndarray:
     """Signs (G, d) by which the discrete gauge acts on the flat unconstrained vector, the identity among them."""
     sites = jax.eval_shape(posterior.prior_sites, jax.random.key(0))
     ones = {k: np.ones(v.shape) for k, v in sites.items()}
-    n = posterior.pmm.dim
+    n = posterior.dim
     m = n * (n - 1) // 2
     images = [ones]
     if posterior.prior.gauge != "none":

@@ -6,6 +6,7 @@ way, its own error estimate does not show; the share of the images that are stil
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +112,8 @@ class NestedSampling:
         )
         draw = jax.jit(jax.vmap(lambda k: ravel_pytree(posterior.unconstrain(posterior.prior_sites(k)))[0]))
         step = jax.jit(sampler.step)
-        began, dead = time.perf_counter(), []
+        began = time.perf_counter()
+        dead: list[Any] = []
         with threadpool_limits(1):
             state = jax.jit(sampler.init)(draw(jax.random.split(k_prior, self.live)))
             while not float(state.integrator.logZ_live - state.integrator.logZ) < -self.remainder:

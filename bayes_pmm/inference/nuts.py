@@ -14,7 +14,7 @@ from numpyro.infer.util import ParamInfo
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, batches, chunk_for, collect, run_chains
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -50,7 +50,7 @@ class NUTS:
     batched : bool, optional
         All chains in one batch rather than one thread a chain; by default on anything but a CPU. In a batch each
         draw takes as long as the longest of the chains' trees.
-    starts : AnnealedStarts
+    starts : AnnealedStarts or Starts
         How the chains' starting points are found.
     pilot : callable, optional
         Called with the statistics (chain, draw) of the first ``PILOT`` draws of the warm-up; what it raises ends the
@@ -70,7 +70,7 @@ class NUTS:
     dense_mass: bool = True
     thin: int = 1
     batched: bool | None = None
-    starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    starts: AnnealedStarts | Starts = field(default_factory=AnnealedStarts)
     pilot: Callable[[dict[str, np.ndarray]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -147,8 +147,9 @@ class NUTS:
             return at.state, kept
 
         states = [initial(z, k) for z, k in zip(start, jax.random.split(key, self.chains), strict=True)]
-        dearest = self.thin * _dearest(posterior.data.n_rows, posterior.pmm.dim, self.max_tree_depth)
-        first = PILOT if self.pilot is not None and self.warmup > PILOT else 0
+        dearest = self.thin * _dearest(posterior.data.n_rows, posterior.dim, self.max_tree_depth)
+        pilot = self.pilot
+        first = PILOT if pilot is not None and self.warmup > PILOT else 0
         chunk_draws = chunk_for(dearest)
         segments = [
             *([Segment(first, chunk=chunk_draws)] if first else []),
@@ -156,7 +157,8 @@ class NUTS:
         ]
 
         def meet(k, shared, records):  # noqa: ARG001
-            self.pilot(records[1])
+            if pilot is not None:
+                pilot(records[1])
             return shared
 
         records, seconds = run_chains(

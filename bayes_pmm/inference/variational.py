@@ -18,7 +18,7 @@ from numpyro.optim import ClippedAdam
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts
+from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range, stream
 
@@ -54,7 +54,7 @@ class Variational:
         Draws of the guide per step.
     learning_rate : float
         First step size of Adam; it falls to 1 % of it along the way.
-    starts : AnnealedStarts
+    starts : AnnealedStarts or Starts
         How the starting point is found.
     exact : Method, optional
         An exact sampler to be run as well; ``info["against_exact"]`` then says how the approximation differs.
@@ -71,7 +71,7 @@ class Variational:
     chains: int = 4
     particles: int = 8
     learning_rate: float = 0.02
-    starts: AnnealedStarts = field(default_factory=AnnealedStarts)
+    starts: AnnealedStarts | Starts = field(default_factory=AnnealedStarts)
     exact: Method | None = None
 
     def __post_init__(self):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
@@ -81,7 +82,7 @@ class Problem:
             values.setflags(write=False)
             object.__setattr__(self, name, values)
 
-    def exact(self, controls: np.ndarray) -> np.ndarray:
+    def exact(self, controls: ArrayLike) -> np.ndarray:
         """Return the exact outputs.
 
         Parameters
@@ -118,8 +119,8 @@ class Problem:
         self,
         noise: float | None = 0.0,
         seed: int = 0,
-        controls: np.ndarray | None = None,
-        missing: bool | np.ndarray = True,
+        controls: ArrayLike | None = None,
+        missing: bool | ArrayLike = True,
         known_errors: bool = False,
     ) -> Dataset:
         """Return synthetic data: exact values plus independent Gaussian noise.
@@ -166,7 +167,7 @@ class Problem:
             else None,
         )
 
-    def _checked(self, controls: np.ndarray) -> np.ndarray:
+    def _checked(self, controls: ArrayLike) -> np.ndarray:
         controls = np.asarray(controls, dtype=np.float64)
         p = len(self.control_names)
         if controls.ndim != 2 or controls.shape[1] != p:
@@ -188,12 +189,12 @@ class Problem:
             raise InputError(f"problem {self.name}: noise is {noise}; give a finite number >= 0")
         return noise * self.spread()
 
-    def _missing(self, missing: bool | np.ndarray, controls: np.ndarray) -> np.ndarray:
+    def _missing(self, missing: bool | ArrayLike, controls: np.ndarray) -> np.ndarray:
         shape = (len(controls), len(self.outputs))
-        if missing is False or (missing is True and self.observed is None):
-            return np.zeros(shape, dtype=bool)
-        if missing is True:
+        if missing is True and self.observed is not None:
             return ~self.observed(controls)
+        if isinstance(missing, bool):
+            return np.zeros(shape, dtype=bool)
         mask = np.asarray(missing, dtype=bool)
         if mask.shape != shape:
             raise InputError(f"problem {self.name}: missing has shape {mask.shape}; give {shape}")

@@ -11,7 +11,7 @@ __all__ = ["hamiltonian", "ising"]
 
 
 def hamiltonian(
-    sites: int = 8, bonds: Sequence[float] | None = None, second: float = 0.0
+    sites: int = 8, bonds: Sequence[float] | np.ndarray | None = None, second: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (H_0, H_1)/N of H(g) = -Σ_i J_i σz_i σz_{i+1} - J′ Σ_i σz_i σz_{i+2} - g Σ_i σx_i on a ring.
 
@@ -53,7 +53,7 @@ def ising(
     levels: int = 2,
     points: int = 10,
     sites: int = 8,
-    bonds: Sequence[float] | None = None,
+    bonds: Sequence[float] | np.ndarray | None = None,
     second: float = 0.0,
 ) -> Problem:
     """Return the lowest levels per site of the periodic transverse-field Ising chain, even sector.

@@ -11,7 +11,9 @@ from bayes_pmm.problems.base import Problem, affine_levels, beyond, level_output
 __all__ = ["hamiltonian", "pairing"]
 
 
-def hamiltonian(size: int = 8, energies: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def hamiltonian(
+    size: int = 8, energies: Sequence[float] | np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (H_0, H_1) of H(g) = Σ_p ε_p n_p - g Σ_pq P†_p P_q at half filling, without broken pairs.
 
     Each of the P levels p = 1, ..., P holds two particles, P†_p creates both; P/2 pairs. The sum over p, q
@@ -46,7 +48,7 @@ def hamiltonian(size: int = 8, energies: Sequence[float] | None = None) -> tuple
 
 
 def pairing(
-    levels: int = 2, points: int = 10, size: int = 8, energies: Sequence[float] | None = None
+    levels: int = 2, points: int = 10, size: int = 8, energies: Sequence[float] | np.ndarray | None = None
 ) -> Problem:
     """Return the pairing model at half filling: training g ∈ [-0.5, 0.5], outside to 1.5.
 

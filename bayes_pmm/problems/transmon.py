@@ -89,7 +89,7 @@ def transmon(
         raise InputError("josephson, charging or resonator is not positive; give positive energies")
     if not 1 <= lines <= 8:
         raise InputError(f"lines is {lines}; give 1 to 8")
-    matrices = hamiltonian(josephson, charging, resonator, coupling, asymmetry)
+    matrices: tuple[np.ndarray, ...] = hamiltonian(josephson, charging, resonator, coupling, asymmetry)
     if asymmetry == 0:
         matrices = matrices[:2]
 
