@@ -26,7 +26,7 @@ def test_page_of_tables_is_what_the_script_prints(run, capsys):
     assert "min ESS/s of auto over textbook at 0.01" in printed
 
 
-@pytest.mark.parametrize("name", ["dynamic", "trajectory", "polar"])
+@pytest.mark.parametrize("name", ["dynamic", "trajectory", "polar", "mixture"])
 def test_page_has_all_that_the_smaller_studies_print(name, capsys, monkeypatch):
     folder = ROOT / "studies" / "sampling"
     monkeypatch.syspath_prepend(str(folder))

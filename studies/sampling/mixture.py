@@ -6,8 +6,8 @@
 Both kernels leave the posterior as it is, so their mixture does, and NUTS, which does not hold to the manifold, might
 pass where the other gets stuck: between small floors and large ones, or into a mode that is rarely visited. Four
 chains go on from the last draws of a fit by the manifold sampler, with its metric and step size, 1000 transitions
-each, once with and once without a draw of NUTS (metric from the same draws, a diagonal and dense one being the same
-in it; step size adapted to an acceptance of 0.8 beforehand) after each of them. A manifold step costs about ten
+each, once with and once without a draw of NUTS (dense metric from the same draws, step size adapted to an acceptance
+of 0.8 beforehand) after each of them. A manifold step costs about ten
 gradients (docs/studies/sampling.md, "Which sampler"); seconds are of one core, both in turns, chain by chain.
 """
 
