@@ -5,7 +5,6 @@ N(y; f_s(c), floor_s² + s_i²) with its own known error s_i.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -193,17 +192,14 @@ def without(posterior: Posterior, left: np.ndarray, *, keep_units: bool = False)
     data = posterior.data
     values = np.where(left, np.nan, data.values)
     kept = replace(data, values=values).select(np.flatnonzero(~np.isnan(values).all(axis=1)))
-    scaling, chosen = posterior.scaling if keep_units else None, posterior.scaling.control_reference
-    seen = data.controls[data.mask.any(axis=1)]
-    # In units of the controls, whatever these are.
-    if not keep_units and np.any(np.abs(chosen - seen.mean(axis=0)) > 1e-9 * np.ptp(seen, axis=0)):
-        scaling = fit_scaling(kept, posterior.pmm.outputs, posterior.pmm.basis, np.asarray(chosen))
-    with warnings.catch_warnings():
-        # What was said of the posterior itself is not said again of each refit.
-        warnings.simplefilter("ignore", UserWarning)
-        return Posterior(
-            kept, posterior.pmm, posterior.prior, posterior.noise, scaling, widening=posterior.widening
-        )
+    scaling = posterior.scaling
+    if not keep_units:
+        chosen, seen = np.asarray(scaling.control_reference), data.controls[data.mask.any(axis=1)]
+        # In units of the controls, whatever these are.
+        own = np.any(np.abs(chosen - seen.mean(axis=0)) > 1e-9 * np.ptp(seen, axis=0))
+        scaling = fit_scaling(kept, posterior.pmm.outputs, posterior.pmm.basis, chosen if own else None)
+    # With a scaling of its own: what was said of the posterior's data is not said again of each refit's.
+    return replace(posterior, data=kept, scaling=scaling)
 
 
 def refit_without(
