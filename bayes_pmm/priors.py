@@ -253,7 +253,7 @@ class MatrixPrior:
 
     @property
     def mean_weights(self) -> np.ndarray:
-        """Weights (n,) of the mean of a diagonal, w⁻² less their sum's factor."""
+        """Weights (n,) of the mean of a diagonal: w⁻² over their sum."""
         w2 = self.sizes**-2.0
         return w2 / w2.sum()
 

@@ -7,8 +7,8 @@ Both kernels leave the posterior as it is, so their mixture does, and NUTS, whic
 pass where the other gets stuck: between small floors and large ones, or into a mode that is rarely visited. Four
 chains go on from the last draws of a fit by the manifold sampler, with its metric and step size, 1000 transitions
 each, once with and once without a draw of NUTS (dense metric from the same draws, step size adapted to an acceptance
-of 0.8 beforehand) after each of them. A manifold step costs about ten
-gradients (docs/studies/sampling.md, "Which sampler"); seconds are of one core, both in turns, chain by chain.
+of 0.8 beforehand) after each of them. A manifold step costs about ten gradients (docs/studies/sampling.md, "Which
+sampler"); seconds are of the CPU, both ways in turns, chain by chain.
 """
 
 import sys
@@ -128,13 +128,12 @@ def _run(kernels, starts):
     tuned, path = kernels
     keys = jax.random.split(jax.random.key(1), CHAINS)
     states = [tuned(jnp.asarray(u), k) for u, k in zip(starts, keys, strict=True)]
-    found = {"manifold": [], "mixed": []}
-    for mixed, label in enumerate(found):
-        compiled = path.lower(jnp.asarray(starts[0]), keys[0], states[0], mixed=bool(mixed)).compile()
-        found[label].append(compiled)
-    chains = {label: [] for label in found}
+    first = (jnp.asarray(starts[0]), keys[0], states[0])
+    ways = {"manifold": False, "mixed": True}
+    programs = {label: path.lower(*first, mixed=mixed).compile() for label, mixed in ways.items()}
+    chains = {label: [] for label in ways}
     for u, key, state in zip(starts, keys, states, strict=True):
-        for label, (program,) in found.items():
+        for label, program in programs.items():
             began = time.process_time()
             x, gradients = jax.block_until_ready(program(jnp.asarray(u), key, state))
             chains[label].append((np.asarray(x), int(gradients), time.process_time() - began))
