@@ -253,7 +253,9 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
                 f"the fit's basis '{about['basis']}' has other terms at the training controls than basis = '{basis}';"
                 " pass the one that it was fitted with"
             )
-        sites = {k: tree.children["posterior"].dataset[k].values for k in about["sites"]}
+        # Dilations were a site for a while and are integrated out now: the draws of the others are the same.
+        names = [k for k in about["sites"] if k != "dilation"]
+        sites = {k: tree.children["posterior"].dataset[k].values for k in names}
         stats = {
             str(k): v.values
             for k, v in tree.children["sample_stats"].dataset.data_vars.items()

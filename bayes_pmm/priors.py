@@ -15,9 +15,10 @@ sheet;
 all w are 1);
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
 but the first of them, which has ``first_modulus`` (n−1,) for row 0 and ``first_offdiagonal`` for the rest;
-``reach`` () or ``local`` (K−1, m) — where couplings are shrunk one by one (``Prior.couplings``);
-``dilation`` (L−1,) — how much of the reference matrix the other primary ones have (``Prior.dilation``). The means of
-``shift`` and ``diagonal`` follow it.
+``reach`` () or ``local`` (K−1, m) — where couplings are shrunk one by one (``Prior.couplings``).
+
+How much of the reference matrix the other primary ones have (``Prior.dilation``) is no site: it is linear and Gaussian,
+and integrated out. Its trace is that the elements of ``shift`` and ``diagonal`` of one matrix are correlated.
 
 K counts primary and then secondary matrices, m = n(n−1)/2.
 """
@@ -101,8 +102,8 @@ class Prior:
     centre: str = "seen"
     couplings: str = "ensemble"
     slab: float = 2.0
-    growth: float = 0.15
-    dilation: float = 0.0
+    growth: float = 0.05
+    dilation: float = 0.5
     gauge: str = "reference"
 
     def __post_init__(self):
@@ -311,34 +312,37 @@ class MatrixPrior:
             return local * self.prior.slab / jnp.sqrt(self.prior.slab**2 + local**2)
         return jnp.ones((K - 1, len(i)))
 
-    @property
-    def dilates(self) -> bool:
-        """Whether there is a site ``dilation``: a single level has nothing to be stretched."""
-        return self.prior.dilation > 0 and self.n_primary > 1 and self.n > 1
-
-    @property
     def dilation_sd(self) -> Any:
-        """Standard deviation () of the dilations, in the model's units."""
-        return self.prior.dilation * (1.0 if self.prior.terms_unit == "spread" else self.terms_unit)
+        """Standard deviations (K−1,) of the dilations, in the model's units: 0 for secondary matrices."""
+        unit = 1.0 if self.prior.terms_unit == "spread" else self.terms_unit
+        return self.prior.dilation * unit * (np.arange(1, self.n_matrices) < self.n_primary)
 
-    def sample_dilation(self, levels: jax.Array) -> jax.Array:
-        """Means (K−1, n) of the diagonals after the first, with the NumPyro site that they need."""
-        means = jnp.zeros((self.n_matrices - 1, self.n))
-        if not self.dilates:
-            return means
-        sd = self.dilation_sd * jnp.ones(self.n_primary - 1)
-        dilation = numpyro.sample("dilation", dist.Normal(jnp.zeros_like(sd), sd).to_event(1))
-        return means.at[: self.n_primary - 1].set(dilation[:, None] * self._from_seen(levels)[None, :])
+    def sample_diagonals(self, levels: jax.Array, scale: jax.Array) -> dict[str, jax.Array]:
+        """NumPyro sites ``shift`` (K−1,) and, for n > 1, ``diagonal`` (K−1, n−1), dilations integrated out.
 
-    def _from_seen(self, levels: jax.Array) -> jax.Array:
-        return levels - levels[np.array(self.seen)].mean()
-
-    def _likely_dilation(self, levels: jax.Array, diagonals: jax.Array, scale: jax.Array) -> jax.Array:
-        """Most likely dilations (L−1,) given diagonals (K−1, n), whatever their means."""
-        of, weight = slice(self.n_primary - 1), self.sizes**-2.0
-        apart = levels - levels @ self.mean_weights
-        s2 = gauge.ensemble_variance(scale, self.field)[1:][of]
-        return (diagonals[of] @ (weight * apart)) / (apart @ (weight * apart) + s2 / self.dilation_sd**2)
+        With a ~ N(0, d²), shift = a u + N(0, σ²) and diagonal = a w + N(0, s²), the diagonal has the mean w E[a] and
+        the covariance s² 1 + Var[a] w wᵀ, where mean and variance of a are those given the shift.
+        """
+        s2 = gauge.ensemble_variance(scale, self.field)[1:]
+        variance = self.prior.shift_sd**2 + s2 / np.sum(self.sizes**-2.0)
+        if self.n == 1 or self.prior.dilation == 0:
+            shift = numpyro.sample("shift", dist.Normal(jnp.zeros_like(s2), jnp.sqrt(variance)).to_event(1))
+            if self.n == 1:
+                return {"shift": shift}
+            sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (len(s2), self.n - 1))
+            return {"shift": shift, "diagonal": numpyro.sample("diagonal", dist.Normal(0.0, sd).to_event(2))}
+        apart = levels - levels[np.array(self.seen)].mean()
+        u, w = apart @ self.mean_weights, apart @ self.diagonal_inverse
+        d = self.dilation_sd()
+        total = variance + (d * u) ** 2
+        shift = numpyro.sample("shift", dist.Normal(jnp.zeros_like(s2), jnp.sqrt(total)).to_event(1))
+        mean, sd = d**2 * u * shift / total, d * jnp.sqrt(variance / total)
+        diagonal = dist.LowRankMultivariateNormal(
+            mean[:, None] * w[None, :],
+            (sd[:, None] * w[None, :])[..., None],
+            jnp.broadcast_to(s2[:, None], (len(s2), self.n - 1)),
+        )
+        return {"shift": shift, "diagonal": numpyro.sample("diagonal", diagonal.to_event(1))}
 
     def sample(self) -> jax.Array:
         """Inside a NumPyro model: draw all matrices (K, n, n)."""
@@ -361,17 +365,13 @@ class MatrixPrior:
         anchor = dist.Normal(levels[self.anchor] - levels[centred].mean(), jnp.sqrt(v + s2[0] / n))
         sites["anchor"] = numpyro.sample("anchor", anchor)
         if K > 1:
-            means = self.sample_dilation(levels)
-            sd = jnp.sqrt(v + s2[1:] / np.sum(self.sizes**-2.0))
-            shift = dist.Normal(means @ self.mean_weights, sd)
-            sites["shift"] = numpyro.sample("shift", shift.to_event(1))
+            sites |= self.sample_diagonals(levels, scale)
         if n > 1 and K > 1:
 
-            def normal(name, sd, units, mean=0.0):
+            def normal(name, sd, units):
                 sd = sd[:, None] / units[None, :]
-                sites[name] = numpyro.sample(name, dist.Normal(mean + jnp.zeros_like(sd), sd).to_event(2))
+                sites[name] = numpyro.sample(name, dist.Normal(jnp.zeros_like(sd), sd).to_event(2))
 
-            normal("diagonal", jnp.sqrt(s2[1:]), jnp.ones(n - 1), means @ self.diagonal_inverse)
             units = self.coupling_units(sites["gaps"]) / self.unseen_factors
             if not complex_:
                 sd = scale[1:, None] * self.sample_shrinkage(scale, sites["gaps"]) / units[None, :]
@@ -442,8 +442,6 @@ class MatrixPrior:
         if self.n_matrices > 1:
             diagonals = jnp.real(jnp.diagonal(matrices[1:], axis1=1, axis2=2))
             sites["shift"] = diagonals @ jnp.asarray(self.mean_weights)
-        if self.dilates:
-            sites["dilation"] = self._likely_dilation(levels, diagonals, scale)
         if n == 1:
             return sites
         sites["gaps"] = jnp.maximum(jnp.diff(levels), 1e-9 * scale[0])

@@ -25,7 +25,10 @@ def crossing(dim=2, size=0.03):
     y = -np.sqrt(0.3 + c**2) + 0.2 * c + error * np.random.default_rng(1).normal(size=(9, 1))
     data = Dataset(c, y, error, ("g",), ("E0",))
     return Posterior(
-        data, PMM(["E0"], dim=dim), Prior(scale_spread=0.0, growth=0.0, centre="all"), Noise(floor=False)
+        data,
+        PMM(["E0"], dim=dim),
+        Prior(scale_spread=0.0, growth=0.0, dilation=0.0, centre="all"),
+        Noise(floor=False),
     )
 
 

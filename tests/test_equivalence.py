@@ -64,6 +64,7 @@ class Case:
             shift_sd=self.shift_sd,
             terms_unit="spread",
             growth=0.0,
+            dilation=0.0,
             centre="all",
             gauge=kind,
         )
@@ -282,7 +283,15 @@ class TestPosterior:
 
     @staticmethod
     def outputs(data, expressions, field, controls, kind):
-        prior = Prior(scale_median=1.0, scale_spread=0.3, shift_sd=1.0, growth=0.0, centre="all", gauge=kind)
+        prior = Prior(
+            scale_median=1.0,
+            scale_spread=0.3,
+            shift_sd=1.0,
+            growth=0.0,
+            dilation=0.0,
+            centre="all",
+            gauge=kind,
+        )
         posterior = Posterior(data, PMM(expressions, dim=2, field=field), prior, Noise(floor=False))
         mcmc = MCMC(
             NUTS(posterior.model, dense_mass=True),

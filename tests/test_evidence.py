@@ -285,7 +285,7 @@ def test_bad_input(straight):
     with pytest.raises(InputError, match="cannot be bridged"):
         log_evidence(replace(straight, draws=approximate), key=0, method="bridge")
     assert log_evidence(replace(straight, draws=approximate), key=0, **FEW).method == "importance"
-    free = replace(crossing(), prior=Prior(gauge="none", growth=0.0, centre="all"))
+    free = replace(crossing(), prior=Prior(gauge="none", growth=0.0, dilation=0.0, centre="all"))
     sites = jax.jit(jax.vmap(free.prior_sites))(jax.random.split(jax.random.key(0), 100))
     draws = Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {"sampler": "prior"})
     with pytest.raises(InputError, match="flat directions"):

@@ -28,7 +28,7 @@ def posterior():
 
 @pytest.fixture(scope="module")
 def fitted(posterior):
-    return bp.fit(posterior, bp.NUTS(chains=4, warmup=300, draws=200, max_tree_depth=7), key=0)
+    return bp.fit(posterior, bp.NUTS(chains=4, warmup=300, draws=400, max_tree_depth=7), key=0)
 
 
 def shifted(draws, chains, by):

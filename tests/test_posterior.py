@@ -34,6 +34,7 @@ PRIOR = Prior(
     shift_sd=1.7,
     terms_unit="spread",
     growth=0.0,
+    dilation=0.0,
     centre="all",
 )
 fields = pytest.mark.parametrize("field", hermitian.FIELDS)

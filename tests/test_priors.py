@@ -50,7 +50,12 @@ class TestRoundTrip:
     def test_matrices_to_sites_to_matrices(self, n, n_primary, n_secondary, field, kind):
         rng = np.random.default_rng(n)
         prior = MatrixPrior(
-            Prior(gauge=kind, growth=0.0, centre="all"), n, field, n_primary, n_secondary, seen=SEEN[n]
+            Prior(gauge=kind, growth=0.0, dilation=0.0, centre="all"),
+            n,
+            field,
+            n_primary,
+            n_secondary,
+            seen=SEEN[n],
         )
         matrices = ensemble(rng, n, field, prior.n_matrices)
         scale = jnp.ones(prior.n_matrices)
@@ -178,7 +183,7 @@ class TestEnsemble:
     @fields
     def test_density_without_gauge_is_invariant(self, field):
         rng = np.random.default_rng(0)
-        prior = MatrixPrior(Prior(gauge="none", growth=0.0, centre="all"), 3, field, 2, 1)
+        prior = MatrixPrior(Prior(gauge="none", growth=0.0, dilation=0.0, centre="all"), 3, field, 2, 1)
         matrices = ensemble(rng, 3, field, 3)
         scale = jnp.array([0.5, 1.0, 2.0])
         density = jax.jit(lambda m: log_density(prior.sample, (), {}, prior.sites(m, scale))[0])
@@ -196,7 +201,15 @@ class TestEnsemble:
     def test_second_moments(self, field, kind):
         """Diagonal and off-diagonal variances, trace with the shift added."""
         tau, v, n, size = 1.5, 0.8**2, 3, 20_000
-        prior = Prior(scale_median=tau, scale_spread=0.0, shift_sd=0.8, growth=0.0, centre="all", gauge=kind)
+        prior = Prior(
+            scale_median=tau,
+            scale_spread=0.0,
+            shift_sd=0.8,
+            growth=0.0,
+            dilation=0.0,
+            centre="all",
+            gauge=kind,
+        )
         keys = jax.random.split(jax.random.key(2), size)
         sample = jax.jit(jax.vmap(lambda key: drawn(MatrixPrior(prior, n, field, 2), key)[0]))
         M = np.asarray(sample(keys))
@@ -219,7 +232,7 @@ class TestEnsemble:
         """Site by site, up to the signs that remain."""
         size = 8_000
         fixed, plain = (
-            MatrixPrior(Prior(gauge=g, growth=0.0, centre="all"), 3, field, 2, 1, seen=(1,))
+            MatrixPrior(Prior(gauge=g, growth=0.0, dilation=0.0, centre="all"), 3, field, 2, 1, seen=(1,))
             for g in ("reference", "none")
         )
         keys = jax.random.split(jax.random.key(3), 2 * size)
@@ -264,9 +277,9 @@ class TestShrunkCouplings:
     @pytest.mark.parametrize("kind", ["decaying", "horseshoe"])
     def test_log_density_has_the_stated_factors(self, kind):
         n = 4
-        hyper = Prior(couplings=kind, slab=1.5, growth=0.0)
+        hyper = Prior(couplings=kind, slab=1.5, growth=0.0, dilation=0.0)
         prior = MatrixPrior(hyper, n, "real", 2, 1)
-        plain = MatrixPrior(Prior(growth=0.0), n, "real", 2, 1)
+        plain = MatrixPrior(Prior(growth=0.0, dilation=0.0), n, "real", 2, 1)
         _, sites = drawn(prior, jax.random.key(1))
         common = {k: v for k, v in sites.items() if k not in ("reach", "local")}
         found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, common)[0]
@@ -299,7 +312,12 @@ class TestShrunkCouplings:
         with pytest.raises(InputError, match="real matrices in the reference gauge"):
             MatrixPrior(Prior(couplings="decaying"), 3, "complex", 2)
         with pytest.raises(InputError, match="real matrices in the reference gauge"):
-            MatrixPrior(Prior(couplings="horseshoe", gauge="none", growth=0.0, centre="all"), 3, "real", 2)
+            MatrixPrior(
+                Prior(couplings="horseshoe", gauge="none", growth=0.0, dilation=0.0, centre="all"),
+                3,
+                "real",
+                2,
+            )
         with pytest.raises(InputError, match="'sparse' is unknown"):
             Prior(couplings="sparse")
 
@@ -324,9 +342,9 @@ class TestGrowth:
     @pytest.mark.parametrize("field", ["real", "complex"])
     def test_log_density_is_that_of_the_elements(self, field):
         n, growth = 4, 0.7
-        prior = MatrixPrior(Prior(growth=growth, shift_sd=1.3), n, field, 2, 1, seen=(1,))
+        prior = MatrixPrior(Prior(growth=growth, dilation=0.0, shift_sd=1.3), n, field, 2, 1, seen=(1,))
         np.testing.assert_allclose(prior.sizes, [1 + growth, 1, 1 + growth, 1 + 2 * growth])
-        plain = MatrixPrior(Prior(growth=0.0, shift_sd=1.3), n, field, 2, 1, seen=(1,))
+        plain = MatrixPrior(Prior(growth=0.0, dilation=0.0, shift_sd=1.3), n, field, 2, 1, seen=(1,))
         matrices, sites = drawn(prior, jax.random.key(3))
         same = plain.sites(matrices, sites["scale"])
         scale, w = np.asarray(sites["scale"]), prior.sizes
@@ -355,7 +373,7 @@ class TestGrowth:
         assert found == pytest.approx(expected, rel=1e-9)
 
     def test_draws_have_the_stated_variances(self):
-        prior = MatrixPrior(Prior(growth=1.0, scale_spread=0.0), 4, "real", 2, seen=(0, 1))
+        prior = MatrixPrior(Prior(growth=1.0, dilation=0.0, scale_spread=0.0), 4, "real", 2, seen=(0, 1))
         keys = jax.random.split(jax.random.key(0), 4000)
         matrices = np.asarray(jax.jit(jax.vmap(lambda k: drawn(prior, k)[0]))(keys))[:, 1]
         covariance = np.cov(np.diagonal(matrices, axis1=1, axis2=2).T)
@@ -375,7 +393,7 @@ class TestGrowth:
         assert densities[0] == densities[1]
 
     def test_what_is_not_defined_is_refused(self):
-        for options in ({"growth": 0.5, "centre": "all"}, {"growth": 0.0, "centre": "seen"}):
+        for options in ({"growth": 0.5, "centre": "all"}, {"growth": 0.0, "dilation": 0.0, "centre": "seen"}):
             with pytest.raises(InputError, match="pass growth=0, dilation=0 and centre='all' with"):
                 Prior(gauge="none", **options)
         with pytest.raises(InputError, match="growth and dilation must not be negative"):
@@ -399,44 +417,38 @@ class TestDilation:
         prior = MatrixPrior(Prior(growth=growth, dilation=0.8), **options)
         plain = MatrixPrior(Prior(growth=growth, dilation=0.0), **options)
         matrices, sites = drawn(prior, jax.random.key(3))
-        assert sites["dilation"].shape == (2,)
-        same = {k: v for k, v in sites.items() if k != "dilation"}
         levels = np.real(np.diagonal(np.asarray(matrices[0])))
         s2 = np.asarray(gauge.ensemble_variance(sites["scale"], field))
-        expected = stats.norm(0, 0.8 * unit).logpdf(sites["dilation"]).sum()
-        for k, a in enumerate(sites["dilation"], start=1):
+        apart, expected = levels - levels[:2].mean(), 0.0
+        for k in (1, 2):  # the third is secondary
             C = s2[k] * np.diag(prior.sizes**2) + prior.prior.shift_sd**2
+            dilated = C + (0.8 * unit) ** 2 * np.outer(apart, apart)
             d = np.real(np.diagonal(np.asarray(matrices[k])))
-            mean = a * (levels - levels[:2].mean())
-            expected += stats.multivariate_normal(mean, C).logpdf(d) - stats.multivariate_normal(
-                0 * d, C
-            ).logpdf(d)
-        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, same)[0]
+            expected += stats.multivariate_normal(0 * d, dilated).logpdf(d)
+            expected -= stats.multivariate_normal(0 * d, C).logpdf(d)
+        found = log_density(prior.sample, (), {}, sites)[0] - log_density(plain.sample, (), {}, sites)[0]
         assert found == pytest.approx(expected, rel=1e-9)
 
-    @pytest.mark.parametrize("field", ["real", "complex"])
-    def test_sites_from_matrices_are_complete_and_likely(self, field):
-        prior = MatrixPrior(Prior(dilation=1.0), 4, field, 3, 1, seen=(0, 1))
-        matrices, sites = drawn(prior, jax.random.key(0))
-        back = prior.sites(matrices, sites["scale"])
-        assert {k: np.shape(v) for k, v in back.items()} == {k: np.shape(v) for k, v in sites.items()}
-        np.testing.assert_allclose(np.abs(prior.assemble(back)), np.abs(matrices), atol=1e-10)
+    def test_draws_have_the_stated_covariance(self):
+        """Given the reference matrix, which conditions on nothing that is drawn later."""
+        prior = MatrixPrior(Prior(dilation=0.7, growth=0.5, scale_spread=0.0), 4, "real", 2, seen=(0, 1))
+        reference = {"gaps": jnp.array([1.0, 2.0, 4.0]), "anchor": jnp.array(0.3)}
+        draw = handlers.condition(prior.sample, reference)
+        keys = jax.random.split(jax.random.key(0), 4000)
+        matrices = jax.jit(jax.vmap(lambda k: handlers.seed(draw, k)()))(keys)
+        found = np.cov(np.diagonal(np.asarray(matrices)[:, 1], axis1=1, axis2=2).T)
+        apart = np.array([0.0, 1.0, 3.0, 7.0]) - 0.5
+        expected = 9.0 + 2 * 4.0 * np.diag(prior.sizes**2) + 0.7**2 * np.outer(apart, apart)
+        # Monte Carlo error of a covariance of 4000 draws.
+        error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / 4000)
+        assert np.max(np.abs(found - expected) / error) < 4.0
 
-        def of_dilation(a):
-            means = a[:, None] * prior._from_seen(jnp.real(jnp.diagonal(matrices[0])))[None, :]
-            s2 = gauge.ensemble_variance(sites["scale"], field)[1:3]
-            z = (sites["diagonal"][:2] - means @ prior.diagonal_inverse) ** 2 / s2[:, None]
-            return z.sum() + jnp.sum(a**2) / prior.dilation_sd**2
-
-        # At most what the numbers round to, of slopes of order 1.
-        np.testing.assert_allclose(jax.grad(of_dilation)(back["dilation"]), 0.0, atol=1e-9)
-
-    def test_a_single_level_and_secondary_matrices_have_none(self):
-        _, sites = drawn(MatrixPrior(Prior(dilation=1.0), 1, "real", 2), jax.random.key(0))
-        assert "dilation" not in sites
-        prior = MatrixPrior(Prior(dilation=50.0, scale_spread=0.0, secondary_spread=0.0), 3, "real", 1, 1)
-        _, sites = drawn(prior, jax.random.key(0))
-        assert "dilation" not in sites
+    @pytest.mark.parametrize("shape", [(1, "real", 2), (3, "real", 1, 1)])
+    def test_a_single_level_and_secondary_matrices_have_none(self, shape):
+        _, sites = drawn(MatrixPrior(Prior(dilation=50.0), *shape), jax.random.key(0))
+        density = lambda s, d: log_density(MatrixPrior(Prior(dilation=d), *shape).sample, (), {}, s)[0]
+        assert float(density(sites, 50.0)) == pytest.approx(float(density(sites, 0.0)), rel=1e-12)
+        assert all(np.isfinite(g).all() for g in jax.grad(density)(sites, 50.0).values())
 
     def test_what_is_not_defined_is_refused(self):
         with pytest.raises(InputError, match="dilation=0 and centre='all' with gauge='none'"):
@@ -466,7 +478,7 @@ class TestUnitOfTheTerms:
     def test_only_medians_of_terms_change(self):
         data = self.data()
         posteriors = {
-            unit: Posterior(data, PMM(["E0", "E1"], dim=3), Prior(terms_unit=unit))
+            unit: Posterior(data, PMM(["E0", "E1"], dim=3), Prior(terms_unit=unit, dilation=0.0))
             for unit in ("spread", "variation")
         }
         ratio = posteriors["spread"].scaling.variation[0]

@@ -60,7 +60,10 @@ def test_draws_are_of_the_posterior_and_not_of_a_warmer_density():
     c = np.linspace(-1, 1, 6)[:, None]
     data = bp.Dataset(c, 1.0 + 0.5 * c, np.full((6, 1), 0.1), ("c",), ("E0",))
     posterior = bp.Posterior(
-        data, bp.PMM(["E0"], dim=1), prior=bp.Prior(scale_spread=0.0, growth=0.0), noise=bp.Noise(floor=False)
+        data,
+        bp.PMM(["E0"], dim=1),
+        prior=bp.Prior(scale_spread=0.0, growth=0.0, dilation=0.0),
+        noise=bp.Noise(floor=False),
     )
     draws = TemperedSMC(chains=4, draws=1000, ess=0.5).run(posterior, jax.random.key(0))
     args = tuple(jnp.asarray(v) for v in posterior.training)

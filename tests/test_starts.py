@@ -72,7 +72,9 @@ def test_paths_begin_at_draws_of_the_prior(centre):
     n, tau, shift = 4, 1.5, 0.7
     c = np.linspace(0.0, 1.0, 4)
     data = bp.Dataset.from_columns({"c": c}, {"E0": c, "E1": 1 + c})
-    prior = bp.Prior(scale_median=tau, scale_spread=0.0, shift_sd=shift, growth=0.0, centre=centre)
+    prior = bp.Prior(
+        scale_median=tau, scale_spread=0.0, shift_sd=shift, growth=0.0, dilation=0.0, centre=centre
+    )
     posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=n), prior)
     keys = jax.random.split(jax.random.key(0), 400)
     levels = np.linalg.eigvalsh(np.asarray(_anneal(posterior, keys, jnp.array([1e8]), 1)[0])[:, 0])

@@ -7,7 +7,6 @@ import numpy as np
 
 import bayes_pmm as bp
 from bayes_pmm.basis import parse_basis
-from bayes_pmm.defect import distances
 from bayes_pmm.doubts import bend, curvature
 from bayes_pmm.predict import widened
 from bayes_pmm.scaling import fit_scaling
@@ -115,7 +114,7 @@ def _keep(path: Path, task, fit: bp.Fit, latent: np.ndarray) -> None:
         model=flat(model),
         added=flat(latent - stretched),
         weights=np.repeat(fit.weights, model.shape[1]),
-        distances=distances(task.data, task.controls),
+        distances=posterior.distances(task.controls),
         bend=np.max(bend(posterior, fit.training_outputs, fit.weights)),
         truth=task.truth / task.spread,
     )

@@ -1,0 +1,65 @@
+"""Lines of our own method under another rate of widening, from kept draws, without fitting again.
+
+    python -m studies.extrapolation.run --out lines.jsonl --methods pmm --keep DRAWS ...
+    python -m studies.extrapolation.rescore lines.jsonl DRAWS --widening 0.02 --out new.jsonl
+
+With the rate that the lines were made with it gives them back, to the rounding of the draws' sums.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bayes_pmm.doubts import LIMITS
+from bayes_pmm.outputs import as_outputs
+from bayes_pmm.widening import Widening, in_order, stretch
+from studies.extrapolation import lines
+from studies.extrapolation.forecast import Forecast
+from studies.extrapolation.rejudge import own_spread, rejudged
+from studies.extrapolation.run import task_of
+
+
+def rescored(row: dict, task, stored: dict[str, np.ndarray], widening: Widening) -> dict:
+    """A line with its scores and the doubt ``wide`` made again.
+
+    Parameters
+    ----------
+    stored : dict
+        What ``run --keep`` stored of the task.
+    """
+    outputs = as_outputs(task.problem.outputs.values())
+    factors = widening.factors(outputs, stored["distances"], float(stored["bend"]))
+    # One draw in each chain, so that the weights of chains are those of draws.
+    draws, weights = stored["model"][:, None] * task.spread, stored["weights"]
+    stretched = in_order(stretch(draws, factors, weights), outputs, row["about"]["dim"], weights)[:, 0]
+    forecast = Forecast(stretched + stored["added"] * task.spread, weights=weights)
+    options = row["options"] | {"widening": widening.rate}
+    row = row | lines.scored(task, forecast) | {"options": options}
+    return rejudged(row, own_spread(task), LIMITS.width)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the lines of all tasks with kept draws to another file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("lines", type=Path)
+    parser.add_argument("draws", type=Path)
+    parser.add_argument(
+        "--widening", type=float, default=Widening().rate, help="rate; the default's if not given"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    jax.config.update("jax_enable_x64", True)
+    with args.out.open("x", encoding="utf-8") as file:
+        for row in lines.read(args.lines).values():
+            with np.load(args.draws / f"{row['task'].replace('/', '_')}.npz") as stored:
+                row = rescored(row, task_of(row["task"]), dict(stored), Widening(args.widening))
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
