@@ -213,7 +213,7 @@ def demo(out: Path | None, seed: int) -> int:
     type=float,
     default=Widening().rate,
     show_default=True,
-    help="How much bands are stretched outside the data, over how much the data bend; 0 for an exact model.",
+    help="How much bands are stretched at one range's distance from the data; 0 for an exact model.",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="auto", show_default=True)
 @click.option("--guide", type=click.Choice(list(GUIDES)), help="Of the sampler variational; full by default.")

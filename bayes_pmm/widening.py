@@ -1,17 +1,19 @@
 r"""Widening: outside the data a band is stretched about its mean, because no small matrix is the truth.
 
 A posterior says how uncertain the matrices are *if* an n×n model is true. What an exact solver returns outside the
-data scatters about the mean more widely than that, the more so the further out and the less the data bend: nearly
-straight levels show little of the couplings that will bend them later, and what the posterior says about these is the
-prior's word. So
+data scatters about the mean somewhat more widely than that, the more so the further out:
 
-.. math:: y → \bar y + k_q \, (y - \bar y), \qquad k_q = 1 + \min(r / b, r_\text{max}) \sqrt{d_q},
+.. math:: y → \bar y + k_q \, (y - \bar y), \qquad k_q = 1 + r \sqrt{d_q},
 
-with y the PMM's output in a draw, ȳ its posterior mean at the same control, d_q the distance from that output's data
-(:func:`~bayes_pmm.defect.distances`), and b the largest departure of an output from linear in the basis over the
-training data, as a share of its spread (:func:`~bayes_pmm.doubts.bend`). Inside nothing changes. The rate was chosen
-on problems with exact answers (``studies/extrapolation/widening.py``). Only levels and their differences are
-stretched: expectation values and strengths have bounds that a stretch could leave, and were not part of that study.
+with y the PMM's output in a draw, ȳ its posterior mean at the same control, and d_q the distance from the output's data
+(:func:`~bayes_pmm.defect.distances`). Inside nothing changes. The rate r was chosen on problems with exact answers
+(``studies/extrapolation/widening.py``). Only levels and their differences are stretched: expectation values and
+strengths have bounds that a stretch could leave, and were not part of that study.
+
+As an option, and in fits that were stored before dilations were part of the prior, nearly straight data, which show
+little of the couplings that will bend the levels later, are stretched more: :math:`k_q = 1 + \min(r / b, r_\text{max})
+\sqrt{d_q}`, with b the largest departure of an output from linear in the basis over the training data, as a share of
+its spread (:func:`~bayes_pmm.doubts.bend`).
 
 A stretch does not know that E_1 is never below E_0 and a line never negative. :func:`in_order` moves every draw that
 has it otherwise to the nearest that can be, where a level counts the less the wider its band is.
@@ -35,10 +37,10 @@ class Widening:
     Parameters
     ----------
     rate : float
-        r: at a distance of one range of the training controls the band is 1 + r/b as wide. 0 for a model that is known
+        r: at a distance of one range of the training controls the band is 1 + r as wide. 0 for a model that is known
         to be exact.
-    most : float
-        r_max, the largest r/b.
+    most : float, optional
+        r_max; if given, the band is 1 + r/b as wide there, at most 1 + r_max.
 
     Raises
     ------
@@ -46,18 +48,19 @@ class Widening:
         If a number is negative or not finite.
     """
 
-    rate: float = 0.015
-    most: float = 5.0
+    rate: float = 0.1
+    most: float | None = None
 
     def __post_init__(self):
         plain_numbers(self)
-        if not in_range(self.rate, self.most, zero=True):
-            raise InputError(
-                f"widening: rate = {self.rate} and most = {self.most} must be numbers that are not negative"
-            )
+        if not in_range(self.rate, 0.0 if self.most is None else self.most, zero=True):
+            given = f"rate = {self.rate}" + ("" if self.most is None else f" and most = {self.most}")
+            raise InputError(f"widening: {given} must be finite and not negative")
 
     def slope(self, bend: float) -> float:
-        """min(r/b, r_max) for the bend b; without bend r_max, unless r is 0."""
+        """r, or min(r/b, r_max) for the bend b: without bend r_max, unless r is 0."""
+        if self.most is None:
+            return self.rate
         return 0.0 if self.rate == 0 else min(self.rate / max(bend, 1e-300), self.most)
 
     def factors(self, outputs: tuple[Output, ...], distances: np.ndarray, bend: float) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn.gaussian_process.kernels import RBF, Matern
 from bayes_pmm import problems
 from bayes_pmm.doubts import LIMITS
 from bayes_pmm.errors import InputError
+from bayes_pmm.widening import Widening
 from studies.extrapolation import (
     ablations,
     gap,
@@ -23,6 +24,7 @@ from studies.extrapolation import (
     picture,
     polynomial,
     rejudge,
+    rescore,
     run,
     table,
 )
@@ -290,7 +292,7 @@ def test_run_resume_table_and_pictures(tmp_path, capsys):
     path = tmp_path / "results.jsonl"
     arguments = [
         "--out", str(path), "--tasks", "spins/1/1e-2/8", "--chains", "2", "--warmup", "50", "--draws", "50",
-        "--methods", "polynomial", "pmm",
+        "--methods", "polynomial", "pmm", "--keep", str(tmp_path / "draws"),
     ]  # fmt: skip
     run.main(arguments)
     first = path.read_bytes()
@@ -306,6 +308,15 @@ def test_run_resume_table_and_pictures(tmp_path, capsys):
         lines.read(path).values(), lines.read(tmp_path / "again.jsonl").values(), strict=True
     ):
         assert old.get("doubts") == new.get("doubts")
+    # And so is what is scored from its draws, wider with a larger rate.
+    (ours_line,) = (row for row in lines.read(path).values() if row["ours"])
+    for rate in (Widening().rate, 10.0):
+        again = tmp_path / f"{rate}.jsonl"
+        rescore.main([str(path), str(tmp_path / "draws"), "--widening", str(rate), "--out", str(again)])
+        (new,) = lines.read(again).values()
+        same = [k for k in ours_line if k != "strengths" and new[k] == ours_line[k]]
+        assert (len(same) == len(ours_line) - 1) == (rate == Widening().rate)
+        assert np.all(np.array(new["sd"]) >= np.array(ours_line["sd"]) * (1 - 1e-4))
     picture.main([str(path), str(tmp_path / "pictures")])
     assert (tmp_path / "pictures" / "families.png").stat().st_size > 5000
     assert (tmp_path / "pictures" / "reliability.png").stat().st_size > 5000
@@ -348,15 +359,16 @@ def test_the_pages_of_tables_are_what_the_committed_lines_print(capsys):
     results, earlier = str(study / "results.jsonl"), str(study / "ablations.jsonl")
     table.main([results])
     assert capsys.readouterr().out == (pages / "extrapolation_tables.md").read_text("utf-8")
-    table.main([results, "--hamiltonians", "6", "7", "8"])
-    assert "| tasks |  | 57 |\n" in capsys.readouterr().out
+    table.main([results, "--hamiltonians", "3", "4", "5"])
+    assert "| tasks |  | 48 |\n" in capsys.readouterr().out
     ablations.main([results, earlier])
     printed = capsys.readouterr().out
     assert printed == (pages / "extrapolation_ablations.md").read_text("utf-8")
     assert "nan" not in printed
     # A table whose lines are missing would be left out without a word.
     for title in (
-        "Widening, noise 0",
+        "Dilation and the widening with it, noise 0",
+        "Widening before dilation, noise 0",
         "Growth with the default n, noise 0",
         "Units:",
         "Treatments:",

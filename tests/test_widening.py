@@ -36,7 +36,11 @@ def test_factors_follow_the_distance_from_the_rows_of_each_output_and_the_bend()
     for bend, slope in ((0.1, 0.5), (0.05, 1.0), (0.01, 3.0), (0.0, 3.0)):
         found = Widening(0.05, most=3.0).factors(outputs, distances(data, at), bend)
         np.testing.assert_allclose(found, 1 + slope * root)
-    np.testing.assert_array_equal(Widening(0.0).factors(outputs, distances(data, at), 0.1), np.ones((3, 3)))
+        np.testing.assert_allclose(
+            Widening(0.05).factors(outputs, distances(data, at), bend), 1 + 0.05 * root
+        )
+    for none in (Widening(0.0), Widening(0.0, most=3.0)):
+        np.testing.assert_array_equal(none.factors(outputs, distances(data, at), 0.1), np.ones((3, 3)))
 
 
 def test_outside_bands_are_stretched_about_their_mean_and_inside_they_stay():
@@ -51,7 +55,7 @@ def test_outside_bands_are_stretched_about_their_mean_and_inside_they_stay():
     np.testing.assert_array_equal(stretched.quantiles["latent"][:, 0], plain.quantiles["latent"][:, 0])
 
 
-def test_the_more_the_data_bend_the_less_is_stretched():
+def test_with_a_largest_factor_the_more_the_data_bend_the_less_is_stretched():
     posterior = wide(0.06)
     x = posterior.data.controls
     outputs = np.random.default_rng(0).normal(size=(2, 50, 3, 1))

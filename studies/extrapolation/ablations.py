@@ -28,9 +28,11 @@ INTRODUCTION = """# Bands outside the data: how the defaults were chosen
 What `python -m studies.extrapolation.ablations` prints: variants of our method beside each other on the tasks that
 all of them have. {doc}`extrapolation` says what follows. *Of all* and *seen* name the levels that place the reference
 matrix (`Prior.centre`); *n + 3* is three more than the outputs need, the default dimension until growth, centre and
-dimension were measured together. Only the first tables have widened bands; *n + 5* stands for the default dimension
-(7 for two levels and ten points), with growth 0.15 and the centre on the levels in use unless something else is said.
+dimension were measured together. *n + 5* stands for the default dimension (7 for two levels and ten points), with
+growth 0.15 and the centre on the levels in use unless something else is said. *Before* is what was the default until dilations
+were: growth 0.15 without them, and bands stretched by 1 + 0.015/b √d, at most six times (b the bend of the data).
 An average has the mean of its members' predictive distributions; its CRPS is at most the mean of theirs."""
+PREDICTED = {"bare": "before dilation", "unwidened": "default"}
 SIX = ("oscillator/", "random_weak/", "pairing/", "hubbard/", "xxz/", "two_couplings/")
 
 
@@ -130,7 +132,7 @@ def by_future(title: str, found: dict, methods: dict[str, str], first: str) -> l
     text = [
         f"## {title}: {len(groups)} tasks",
         "",
-        "| method | mean weight | coverage | ECE | CRPS / default, at most |",
+        "| method | mean weight | coverage | ECE | CRPS / before, at most |",
         "|---|---|---|---|---|",
     ]
     shares = [f"{w:.2f}" for w in np.mean(stacked, axis=0)]
@@ -154,7 +156,7 @@ def auc(score: np.ndarray, missed: np.ndarray) -> float:
     return float((rank[missed].mean() - (missed.sum() - 1) / 2) / np.sum(~missed))
 
 
-def predictors(found: dict, method: str = "bare") -> list[str]:
+def predictors(found: dict, method: str) -> list[str]:
     """What tells misses from hits, before bands are widened: a column for each noise."""
     rows = [
         r for r in found.values() if r["method"] == method and r["status"] == "done" and group_of(r) == "main"
@@ -173,7 +175,7 @@ def predictors(found: dict, method: str = "bare") -> list[str]:
     )
     missed = {z: ~pool(hits, z) for z in noises}
     text = [
-        "## Predictors of a miss of the posterior's own band",
+        f"## Predictors of a miss of the posterior's own band, {PREDICTED[method]}",
         "",
         "Areas under the ROC curve; 0.5 tells nothing.",
         "",
@@ -216,16 +218,25 @@ def report(found: dict) -> list[str]:
     """All tables."""
     text = [INTRODUCTION, ""]
     at = lambda noise: lambda r: r["noise"] == noise
+    default = {"before": "before", "unwidened": "default, not widened", "pmm": "default"}
     for noise in (1e-2, 1e-4, 0.0):
-        both = {"bare": "posterior", "pmm": "widened (default)"}
-        text += table(f"Widening, noise {noise:g}", found, both, at(noise))
+        text += table(f"Dilation and the widening with it, noise {noise:g}", found, default, at(noise))
+    text += each("Dilation and the widening with it, every task", found, default)
+    for noise in (1e-2, 1e-4, 0.0):
+        both = {"bare": "posterior", "before": "widened by the bend"}
+        text += table(f"Widening before dilation, noise {noise:g}", found, both, at(noise))
     for noise in (1e-2, 1e-4, 0.0):
         both = {"seen-0.15": "before", "bare": "after"}
         title = f"Floors that begin at rounding, and the unit of lines, noise {noise:g}"
         text += table(title, found, both, at(noise))
     former = {"plain-3": "plain ensemble, n + 3", "grown-3": "growth 0.5, n + 3", "seen-0.15": "n + 5"}
     for noise in (1e-2, 1e-4, 0.0):
-        text += table(f"From the plain ensemble to the default, noise {noise:g}", found, former, at(noise))
+        text += table(
+            f"From the plain ensemble to the default before dilation, noise {noise:g}",
+            found,
+            former,
+            at(noise),
+        )
     text += table("Dimension, plain ensemble", found, {"plain-3": "default then, n + 3", "plain-7": "n = 7"})
     for noise in (1e-4, 0.0):
         dims = {"grown-3": "n + 3", "grown-7": "n = 7"}
@@ -235,7 +246,7 @@ def report(found: dict) -> list[str]:
     for noise in (1e-2, 1e-4, 0.0):
         both = {"grown-3": "growth 0.5 of all, n + 3", "seen-0.15": "n + 5"}
         text += average(f"Average over two dimensions, noise {noise:g}", found, both, at(noise))
-    growth = {"seen-0": "growth 0", "seen-0.15": "0.15 (default)"}
+    growth = {"seen-0": "growth 0", "seen-0.15": "0.15 (before)"}
     for noise in (1e-2, 1e-4, 0.0):
         text += table(f"Growth with the default n, noise {noise:g}", found, growth, at(noise))
     growth |= {"seen-0.3": "0.3", "seen-0.5": "0.5", "seen-flat": "factor 1.5 for all of them alike"}
@@ -251,40 +262,40 @@ def report(found: dict) -> list[str]:
     treated |= {"pmm-decaying": "decaying", "pmm-horseshoe": "horseshoe"}
     six = lambda r: r["task"].startswith(SIX)
     text += table("Treatments", found, treated, six) + each("Treatments, every task", found, treated, six)
-    # From here on everything but what is named is the present default, widening included.
-    references = {"now": "mean of the controls (default)", "ref-0": "lower end", "ref-1": "upper end"}
+    # From here on everything but what is named is the default before dilation, widening included.
+    references = {"now": "mean of the controls (before)", "ref-0": "lower end", "ref-1": "upper end"}
     title = "Place of c_ref, growth 0.15"
     text += table(title, found, references) + each(f"{title}, every task", found, references)
     for name in ("decaying", "horseshoe"):
         places = {name: "mean of the controls", f"{name}-ref-0": "lower end", f"{name}-ref-1": "upper end"}
         text += table(f"Place of c_ref, couplings {name}", found, places)
-    present = {"now": "ensemble (default)", "decaying": "decaying", "horseshoe": "horseshoe"}
-    title = "Couplings beside the present default"
+    present = {"now": "ensemble (before)", "decaying": "decaying", "horseshoe": "horseshoe"}
+    title = "Couplings beside the default before dilation"
     text += table(title, found, present) + each(f"{title}, every task", found, present)
-    dims = {"now-dim-5": "n = 5", "now-dim-default": "n = 7 (default)", "now-dim-9": "n = 9"}
-    title = "Dimension under the present default"
+    dims = {"now-dim-5": "n = 5", "now-dim-default": "n = 7 (before)", "now-dim-9": "n = 9"}
+    title = "Dimension under the default before dilation"
     text += table(title, found, dims) + each(f"{title}, every task", found, dims)
     text += by_future("Dimensions weighed by leave-future-out", found, dims, "now-dim-default")
-    widened = {"now-dim-default": "default", "now-defect": "with a learned defect"}
-    title = "Defect beside the present default"
+    widened = {"now-dim-default": "before", "now-defect": "with a learned defect"}
+    title = "Defect beside the default before dilation"
     text += table(title, found, widened) + each(f"{title}, every task", found, widened)
-    dilated = {"pmm": "none (default)", "dilation": "0.5", "dilation-growth-0": "0.5, growth 0"}
+    dilated = {"before": "none (before)", "dilation": "0.5", "dilation-growth-0": "0.5, growth 0"}
     # In the last tables others are there because bands had been too narrow.
     of = lambda *numbers: lambda r: r["noise"] == 1e-2 and r["hamiltonian"] in numbers
-    title = "Dilation, noise 0.01, Hamiltonian 1"
+    title = "Amounts of dilation, noise 0.01, Hamiltonian 1"
     text += table(title, found, dilated, of(1)) + each(f"{title}, every task", found, dilated, of(1))
-    alone = {k: dilated[k] for k in ("pmm", "dilation-growth-0")}
+    alone = {k: dilated[k] for k in ("before", "dilation-growth-0")}
     title = "Dilation without growth, noise 0.01, Hamiltonians 1 and 2"
     text += table(title, found, alone, of(1, 2))
     text += each("Dilation without growth, noise 0.01, every task", found, alone, at(1e-2))
-    grown = {k: dilated[k] for k in ("pmm", "dilation")}
+    grown = {k: dilated[k] for k in ("before", "dilation")}
     for noise in (1e-2, 0.0):
-        text += each(f"Dilation, noise {noise:g}, every task", found, grown, at(noise))
-    more = {"pmm": "none (default)", "dilation-1-growth-0": "1, growth 0"}
+        text += each(f"Dilation with growth 0.15, noise {noise:g}, every task", found, grown, at(noise))
+    more = {"before": "none (before)", "dilation-1-growth-0": "1, growth 0"}
     text += each("More dilation, noise 0.01, every task", found, more, at(1e-2))
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
-    return text + misspecified(found) + predictors(found)
+    return text + misspecified(found) + predictors(found, "bare") + predictors(found, "unwidened")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from bayes_pmm.outputs import as_outputs
 from bayes_pmm.widening import Widening, in_order
 from studies.extrapolation import lines
 from studies.extrapolation.run import task_of
-from studies.extrapolation.widening import Kept, bent, hit
+from studies.extrapolation.widening import Kept, form_of, hit
 
 
 def sorted_levels(draws: np.ndarray, outputs, dim: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         outputs = as_outputs(task.problem.outputs.values())
         weights = stored["weights"] / stored["weights"].sum()
         mean = np.tensordot(weights, stored["model"], axes=1)
-        factors = bent(Widening().rate)(stored["distances"], float(stored["bend"]))
+        factors = form_of(Widening())(stored["distances"], float(stored["bend"]))
         stretched = (mean + factors * (stored["model"] - mean)) * task.spread
         found = []
         for way in WAYS.values():

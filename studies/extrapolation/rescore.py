@@ -42,7 +42,7 @@ def rescored(row: dict, task, stored: dict[str, np.ndarray], widening: Widening)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the lines of all tasks with kept draws to another file."""
+    """Write our own method's lines to another file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     jax.config.update("jax_enable_x64", True)
     with args.out.open("x", encoding="utf-8") as file:
         for row in lines.read(args.lines).values():
+            if not row["ours"] or row["status"] != "done":
+                continue
             with np.load(args.draws / f"{row['task'].replace('/', '_')}.npz") as stored:
                 row = rescored(row, task_of(row["task"]), dict(stored), Widening(args.widening))
             file.write(json.dumps(row) + "\n")

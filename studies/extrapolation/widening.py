@@ -1,4 +1,4 @@
-"""How much wider than the posterior should bands outside the data be, and what does that depend on?
+"""How much wider than the posterior should bands outside the data be, and what should that depend on?
 
     python -m studies.extrapolation.run --out lines.jsonl --methods pmm --keep DRAWS ...
     python -m studies.extrapolation.widening DRAWS
@@ -25,24 +25,24 @@ ADDED = 1e-4
 NOISES = ("1e-2", "1e-4", "0")
 BENDS = (0.0, 0.03, 0.12, 0.2, np.inf)
 DISTANCES = (0.0, 0.25, 0.5, 1.0, np.inf)
-RATES = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
+RATES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+BENT = ((0.005, 0.5), (0.015, 0.5), (0.03, 0.5), (0.015, 1.0), (0.005, 5.0), (0.015, 5.0), (0.03, 5.0))
 
 Form = Callable[[np.ndarray, float], np.ndarray]
 """From distances (K, Q) and the bend to factors (K, Q)."""
 
 
-def bent(rate: float, most: float = Widening().most) -> Form:
-    """The package's own form."""
-    return lambda d, b: 1 + Widening(rate, most).slope(b) * np.sqrt(d)
+def form_of(widening: Widening) -> Form:
+    """The package's own form, for levels and differences."""
+    return lambda d, b: 1 + widening.slope(b) * np.sqrt(d)
 
 
 FORMS: dict[str, Form] = {
     "1": lambda d, b: np.ones_like(d),  # noqa: ARG005
-    **{f"1 + {r:g} √d": (lambda d, b, r=r: 1 + r * np.sqrt(d)) for r in (0.2, 0.35, 0.5)},  # noqa: ARG005
-    "1.3": lambda d, b: np.full_like(d, 1.3),  # noqa: ARG005
-    **{f"1 + {r:g}/b √d, at most {Widening().most:g}": bent(r) for r in RATES[1:]},
-    **{f"1 + {Widening().rate:g}/b √d, at most {m:g}": bent(Widening().rate, m) for m in (1, 2, 10)},
-    f"1 + {Widening().rate:g}/b d, at most {Widening().most:g}": lambda d, b: 1 + Widening().slope(b) * d,
+    **{f"1 + {r:g} √d": form_of(Widening(r)) for r in RATES[1:]},
+    f"1 + {Widening().rate:g} d": lambda d, b: 1 + Widening().rate * d,  # noqa: ARG005
+    "1.1": lambda d, b: np.full_like(d, 1.1),  # noqa: ARG005
+    **{f"1 + {r:g}/b √d, at most {m:g}": form_of(Widening(r, m)) for r, m in BENT},
 }
 
 
@@ -130,11 +130,11 @@ def main() -> None:
     judge = lambda f: {z: [t.judged(f) for t in ts] for z, ts in by_noise.items()}
     found = {name: judge(form) for name, form in FORMS.items()}
     forms_table(by_noise, found)
-    plain, chosen = found["1"], judge(bent(Widening().rate))
+    plain, chosen = found["1"], judge(form_of(Widening()))
     bend = lambda t, d: np.full_like(d, t.stored["bend"])
     split_table("bend", BENDS, bend, by_noise, plain, chosen)
     split_table("distance", DISTANCES, lambda t, d: d, by_noise, plain, chosen)  # noqa: ARG005
-    by_rate = {r: judge(bent(r)) for r in RATES}
+    by_rate = {r: judge(form_of(Widening(r))) for r in RATES}
     mean_ece = lambda left, r: np.mean(
         [
             summary([j for t, j in zip(ts, by_rate[r][z], strict=True) if t.family != left])[1]
