@@ -80,9 +80,10 @@ class Prior:
         stands for many, the steepest of which is the first to come down, and in most systems matrix elements grow with
         the level. Defined in the reference gauge like the two above. 0: the plain ensembles.
     dilation : float
-        The primary matrices but the first are a (M_0 − c·1) more than the above, with a ~ N(0, d²), where d is this
+        The primary matrices but the first are a (M_0 − c·1) more than the above, with a ~ N(0, δ²), where δ is this
         number in the unit of the terms and c the mean of the levels that outputs use: the control may stretch or
-        compress the whole spectrum, unseen levels too, as a change of its unit of energy would. 0: no such part.
+        compress the whole spectrum, unseen levels too, as a change of its unit of energy would. Defined in the
+        reference gauge like growth. 0: no such part.
     gauge : {"reference", "none"}
         "none" samples whole matrices with all flat directions: the same posterior of outputs, slower. For
         tests.
@@ -320,7 +321,7 @@ class MatrixPrior:
     def sample_diagonals(self, levels: jax.Array, scale: jax.Array) -> dict[str, jax.Array]:
         """NumPyro sites ``shift`` (K−1,) and, for n > 1, ``diagonal`` (K−1, n−1), dilations integrated out.
 
-        With a ~ N(0, d²), shift = a u + N(0, σ²) and diagonal = a w + N(0, s²), the diagonal has the mean w E[a] and
+        With a ~ N(0, δ²), shift = a u + N(0, σ²) and diagonal = a w + N(0, s²), the diagonal has the mean w E[a] and
         the covariance s² 1 + Var[a] w wᵀ, where mean and variance of a are those given the shift.
         """
         s2 = gauge.ensemble_variance(scale, self.field)[1:]
