@@ -184,6 +184,16 @@ def test_a_stored_fit_keeps_its_widening_and_an_older_file_has_none(tmp_path):
     assert arviz_io.restore(tree)[0].widening == Widening(0.0)
 
 
+def test_a_fit_stored_when_dilations_were_sites_is_read_without_them(tmp_path):
+    fit = bp.fit(wide(0.6), Exact(50), key=0)
+    fit.save(tmp_path / "fit.nc")
+    tree = arviz_io.read_tree(tmp_path / "fit.nc")
+    about = json.loads(tree.attrs["bayes_pmm"])
+    about["sites"].append("dilation")
+    tree.attrs["bayes_pmm"] = json.dumps(about)
+    assert set(arviz_io.restore(tree)[1].sites) == set(fit.draws.sites)
+
+
 @pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf])
 def test_a_bad_rate_is_refused(rate):
     with pytest.raises(InputError, match="widening: rate"):
