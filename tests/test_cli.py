@@ -310,6 +310,8 @@ def test_a_control_named_like_a_quantile_column(levels, capsys, tmp_path):
         "50",
         "--chains",
         "2",
+        "--dim",
+        "2",
         "--at",
         "q02.5=0:3:3",
     ]

@@ -146,7 +146,7 @@ def test_bands_of_a_fit_are_in_order():
         ("g",),
         ("E0", "E1"),
     )
-    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2), widening=Widening(1.0))
+    posterior = bp.Posterior(data, bp.PMM(["E0", "E1"], dim=2), widening=Widening(4.0))
     rng = np.random.default_rng(1)
     outputs = np.sort(data.values[-1] + rng.normal(0, 0.1, size=(2, 100, 2, 2)), axis=-1)
     training = np.broadcast_to(data.values, (2, 100, 5, 2))
