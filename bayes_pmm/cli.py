@@ -132,7 +132,7 @@ def cli(verbose: bool) -> None:
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
-    default=0,
+    default=1,
     show_default=True,
     help="Of the noise and of the sampler.",
 )
