@@ -310,7 +310,12 @@ def fake(log_density, start):
             {},
             "Hessian is not finite, because two levels.*use NUTS",
         ),
-        (lambda x: -((x[0] - 1) ** 2), [0.0, 0.0], {}, "not positive definite.*use NUTS, or a smaller dim"),
+        (
+            lambda x: -((x[0] - 1) ** 2),
+            [0.0, 0.0],
+            {},
+            "not safely positive definite.*use NUTS, or a smaller dim",
+        ),
         (
             lambda x: -((1 - x[0]) ** 2) - 100 * (x[1] - x[0] ** 2) ** 2,
             [-1.0, 1.0],

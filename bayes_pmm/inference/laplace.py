@@ -72,7 +72,8 @@ class Laplace:
         Raises
         ------
         BayesPMMError
-            If no mode is found, or the Hessian there is not finite or not positive definite.
+            If no mode is found, or the Hessian there is not finite, not positive definite, or has a condition number
+            above 1e10.
         """
         key_start, key_draw = jax.random.split(key)
         progress("starts", 0, 1)
@@ -140,9 +141,9 @@ class Laplace:
         gradient = both(result.x)[1]
         if not widths[0] > 1e-10 * widths[-1]:
             raise BayesPMMError(
-                f"laplace: the Hessian at the mode is not positive definite (eigenvalues {widths[0]:.1e} to"
-                f" {widths[-1]:.1e}), because data and prior do not fix every direction to second"
-                " order; use NUTS, or a smaller dim"
+                "laplace: the Hessian at the mode is not safely positive definite (eigenvalues"
+                f" {widths[0]:.1e} to {widths[-1]:.1e}), because data and prior do not fix every direction to second"
+                " order, or some of them far better than others; use NUTS, or a smaller dim"
             )
         # Newton's decrement is the distance to the mode in units of the posterior's own width.
         decrement = float(gradient @ np.linalg.solve(H, gradient))
