@@ -26,11 +26,13 @@ def test_page_of_tables_is_what_the_script_prints(run, capsys):
     assert "min ESS/s of auto over textbook at 0.01" in printed
 
 
-@pytest.mark.parametrize("name", ["dynamic", "trajectory", "polar", "mixture"])
+@pytest.mark.parametrize("name", ["dynamic", "trajectory", "polar", "mixture", "dilation"])
 def test_page_has_all_that_the_smaller_studies_print(name, capsys, monkeypatch):
     folder = ROOT / "studies" / "sampling"
     monkeypatch.syspath_prepend(str(folder))
-    importlib.import_module(name).main(["--out", str(folder / f"{name}.jsonl"), "--table"])
+    # The last compares two files of lines and runs nothing itself.
+    arguments = [] if name == "dilation" else [["--out", str(folder / f"{name}.jsonl"), "--table"]]
+    importlib.import_module(name).main(*arguments)
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
     page = (ROOT / "docs" / "studies" / "sampling.md").read_text("utf-8").splitlines()
     assert len(printed) > 4

@@ -292,6 +292,12 @@ def report(found: dict) -> list[str]:
     grown = {k: dilated[k] for k in ("before", "dilation")}
     for noise in (1e-2, 0.0):
         text += each(f"Dilation with growth 0.15, noise {noise:g}, every task", found, grown, at(noise))
+    little = {
+        k: f"0.5, growth {k.rsplit('-', 1)[1]}" for k in ("dilation-growth-0.05", "dilation-growth-0.1")
+    }
+    text += each(
+        "Dilation with a little growth, noise 0.01, every task", found, {"before": "none (before)"} | little
+    )
     more = {"before": "none (before)", "dilation-1-growth-0": "1, growth 0"}
     text += each("More dilation, noise 0.01, every task", found, more, at(1e-2))
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
