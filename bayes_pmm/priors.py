@@ -10,7 +10,7 @@ model samples, in data units (centred form):
 noise while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved
 sheet;
 ``gaps`` (n−1,) — gaps between the levels of the reference matrix;
-``shift`` (K−1,) — mean of the diagonal of the others, weighted by w⁻² (see growth), whose variance is v + s²/Σ w⁻²;
+``shift`` (K−1,) — mean of the diagonal of the others, weighted by w⁻² (see growth), whose variance is v + s²/Σ w⁻², and more with dilations;
 ``diagonal`` (K−1, n−1) — their diagonals less this mean, in a basis that is orthonormal in units of w (Helmert's if
 all w are 1);
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all
@@ -80,8 +80,8 @@ class Prior:
         stands for many, the steepest of which is the first to come down, and in most systems matrix elements grow with
         the level. Defined in the reference gauge like the two above. 0: the plain ensembles.
     dilation : float
-        The primary matrices but the first are a (M_0 − c·1) more than the above, with a ~ N(0, δ²), where δ is this
-        number in the unit of the terms and c the mean of the levels that outputs use: the control may stretch or
+        The primary matrices but the first have a part a (M_0 − ē·1) beside the above, with a ~ N(0, δ²), where δ is
+        this number in the unit of the terms and ē the mean of the levels that outputs use: the control may stretch or
         compress the whole spectrum, unseen levels too, as a change of its unit of energy would. Defined in the
         reference gauge like growth. 0: no such part.
     gauge : {"reference", "none"}
@@ -243,7 +243,7 @@ class MatrixPrior:
         """Basis (n, n−1) of a diagonal less its mean, the mean weighted by w⁻²: orthonormal in units of w.
 
         A diagonal d_k ~ m + N(0, s² w_k²) has such a mean, ~ N(0, v + s²/Σ w_k⁻²), and coordinates, ~ N(0, s²): all
-        independent. Helmert's basis and the plain mean if all w are 1.
+        independent, dilations apart. Helmert's basis and the plain mean if all w are 1.
         """
         H = gauge.traceless_basis(self.n)
         u = (1 / self.sizes) / np.linalg.norm(1 / self.sizes)
@@ -321,8 +321,8 @@ class MatrixPrior:
     def sample_diagonals(self, levels: jax.Array, scale: jax.Array) -> dict[str, jax.Array]:
         """NumPyro sites ``shift`` (K−1,) and, for n > 1, ``diagonal`` (K−1, n−1), dilations integrated out.
 
-        With a ~ N(0, δ²), shift = a u + N(0, σ²) and diagonal = a w + N(0, s²), the diagonal has the mean w E[a] and
-        the covariance s² 1 + Var[a] w wᵀ, where mean and variance of a are those given the shift.
+        With a ~ N(0, δ²), shift = a u + N(0, σ²) and diagonal = a x + N(0, s²), the diagonal has the mean x E[a] and
+        the covariance s² 1 + Var[a] x xᵀ, where mean and variance of a are those given the shift.
         """
         s2 = gauge.ensemble_variance(scale, self.field)[1:]
         variance = self.prior.shift_sd**2 + s2 / np.sum(self.sizes**-2.0)
@@ -333,14 +333,14 @@ class MatrixPrior:
             sd = jnp.broadcast_to(jnp.sqrt(s2)[:, None], (len(s2), self.n - 1))
             return {"shift": shift, "diagonal": numpyro.sample("diagonal", dist.Normal(0.0, sd).to_event(2))}
         apart = levels - levels[np.array(self.seen)].mean()
-        u, w = apart @ self.mean_weights, apart @ self.diagonal_inverse
+        u, x = apart @ self.mean_weights, apart @ self.diagonal_inverse
         d = self.dilation_sd()
         total = variance + (d * u) ** 2
         shift = numpyro.sample("shift", dist.Normal(jnp.zeros_like(s2), jnp.sqrt(total)).to_event(1))
         mean, sd = d**2 * u * shift / total, d * jnp.sqrt(variance / total)
         diagonal = dist.LowRankMultivariateNormal(
-            mean[:, None] * w[None, :],
-            (sd[:, None] * w[None, :])[..., None],
+            mean[:, None] * x[None, :],
+            (sd[:, None] * x[None, :])[..., None],
             jnp.broadcast_to(s2[:, None], (len(s2), self.n - 1)),
         )
         return {"shift": shift, "diagonal": numpyro.sample("diagonal", diagonal.to_event(1))}

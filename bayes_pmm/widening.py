@@ -1,12 +1,13 @@
 r"""Widening: outside the data a band is stretched about its mean, because no small matrix is the truth.
 
 A posterior says how uncertain the matrices are *if* an n×n model is true. What an exact solver returns outside the
-data scatters about the mean somewhat more widely than that, the more so the further out:
+data scatters about the mean somewhat more widely than that:
 
 .. math:: y → \bar y + k_q \, (y - \bar y), \qquad k_q = 1 + r \sqrt{d_q},
 
 with y the PMM's output in a draw, ȳ its posterior mean at the same control, and d_q the distance from the output's data
-(:func:`~bayes_pmm.defect.distances`). Inside nothing changes. The rate r was chosen on problems with exact answers
+(:func:`~bayes_pmm.defect.distances`). Inside nothing changes, and the factor begins at 1 at the edge of the data; how
+it grows from there hardly matters. The rate r was chosen on problems with exact answers
 (``studies/extrapolation/widening.py``). Only levels and their differences are stretched: expectation values and
 strengths have bounds that a stretch could leave, and were not part of that study.
 

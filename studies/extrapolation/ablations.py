@@ -26,12 +26,12 @@ from studies.extrapolation.table import (
 INTRODUCTION = """# Bands outside the data: how the defaults were chosen
 
 What `python -m studies.extrapolation.ablations` prints: variants of our method beside each other on the tasks that
-all of them have. {doc}`extrapolation` says what follows. *Of all* and *seen* name the levels that place the reference
+all of them have. {doc}`extrapolation_choices` says what follows. *Of all* and *seen* name the levels that place the reference
 matrix (`Prior.centre`); *n + 3* is three more than the outputs need, the default dimension until growth, centre and
 dimension were measured together. *n + 5* stands for the default dimension (7 for two levels and ten points), with
 growth 0.15 and the centre on the levels in use unless something else is said. *Before* is what was the
 default until dilations were part of the prior: growth 0.15 without them, and bands stretched by 1 + 0.015/b √d, at most
-six times (b the bend of the data).
+six times at the distance of one range (b the bend of the data): "widened by the bend".
 An average has the mean of its members' predictive distributions; its CRPS is at most the mean of theirs."""
 PREDICTED = {"bare": "before dilation", "unwidened": "default"}
 SIX = ("oscillator/", "random_weak/", "pairing/", "hubbard/", "xxz/", "two_couplings/")
@@ -227,7 +227,7 @@ def report(found: dict) -> list[str]:
         both = {"bare": "posterior", "before": "widened by the bend"}
         text += table(f"Widening before dilation, noise {noise:g}", found, both, at(noise))
     for noise in (1e-2, 1e-4, 0.0):
-        both = {"seen-0.15": "before", "bare": "after"}
+        both = {"seen-0.15": "floors from 0, unit of lines of then", "bare": "floors from rounding"}
         title = f"Floors that begin at rounding, and the unit of lines, noise {noise:g}"
         text += table(title, found, both, at(noise))
     former = {"plain-3": "plain ensemble, n + 3", "grown-3": "growth 0.5, n + 3", "seen-0.15": "n + 5"}
@@ -280,13 +280,13 @@ def report(found: dict) -> list[str]:
     widened = {"now-dim-default": "before", "now-defect": "with a learned defect"}
     title = "Defect beside the default before dilation"
     text += table(title, found, widened) + each(f"{title}, every task", found, widened)
-    dilated = {"before": "none (before)", "dilation": "0.5", "dilation-growth-0": "0.5, growth 0"}
-    # In the last tables others are there because bands had been too narrow.
+    dilated = {"before": "none (before)", "dilation": "0.5, growth 0.15", "dilation-growth-0": "0.5, growth 0"}
+    # All widened by the bend. In the last tables others are there because bands had been too narrow.
     of = lambda *numbers: lambda r: r["noise"] == 1e-2 and r["hamiltonian"] in numbers
-    title = "Amounts of dilation, noise 0.01, Hamiltonian 1"
+    title = "Amounts of dilation, widened by the bend, noise 0.01, Hamiltonian 1"
     text += table(title, found, dilated, of(1)) + each(f"{title}, every task", found, dilated, of(1))
     alone = {k: dilated[k] for k in ("before", "dilation-growth-0")}
-    title = "Dilation without growth, noise 0.01, Hamiltonians 1 and 2"
+    title = "Dilation without growth, widened by the bend, noise 0.01, Hamiltonians 1 and 2"
     text += table(title, found, alone, of(1, 2))
     text += each("Dilation without growth, noise 0.01, every task", found, alone, at(1e-2))
     grown = {k: dilated[k] for k in ("before", "dilation")}

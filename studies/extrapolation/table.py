@@ -28,7 +28,8 @@ INTRODUCTION = """# Bands outside the data: all tables
 What `python -m studies.extrapolation.table` prints. Coverage is that of the 90 % latent band at points outside the
 training region; intervals are 95 % of a bootstrap over Hamiltonians. CRPS are in units of the task's spread, their
 ratios geometric means over tasks with 1e-4 added to both sides. {doc}`extrapolation` says what the methods are and what
-follows."""
+follows. Coverage, ECE and median CRPS of a method are over its own tasks; ratios and wins are over the tasks that both
+have."""
 GROUPS = {
     "main": "Main: no small matrix represents the problem",
     "exact": "Apart: a small matrix model represents the problem exactly",

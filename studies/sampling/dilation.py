@@ -27,7 +27,7 @@ def main() -> None:
     folder = Path(__file__).parent
     before, now = cells(folder / "results.jsonl"), cells(folder / "dilation.jsonl")
     worth = lambda rows: np.mean([r["ess_min"] / r["draws"] / r["steps"] for r in rows])
-    print("| problem | noise | status | ESS | steps of a trajectory | ESS / step, to that before |")
+    print("| problem | noise | status | ESS | steps of a trajectory | ESS per step, over that before |")
     print("|---|---|---|---|---|---|")
     ratios = []
     for cell, rows in now.items():
