@@ -8,8 +8,8 @@ not shown. Each doubt below has a reason that a user can check, and is judged on
     the training data by more than a small part of its variation, or by more than the noise, the data know little about
     couplings, and what bends the levels further out is a surprise.
 ``wide``
-    The standard deviation of the band, with widening, floor and defect, exceeds twice the output's own spread in the
-    data: it is a guess.
+    The standard deviation of the band, with widening, floor and defect, exceeds four times the output's own spread in
+    the data: it is a guess.
 ``far``
     The distance from the data is far more than their own range.
 ``prior``
@@ -54,7 +54,7 @@ DOUBTS: Mapping[str, str] = {
 class _Limits:
     curvature: float = 1.0
     bend: float = 0.11
-    width: float = 2.0
+    width: float = 4.0
     distance: float = 1.5
     prior: float = 1.0
     rhat: float = 1.1

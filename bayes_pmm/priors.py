@@ -10,7 +10,8 @@ model samples, in data units (centred form):
 noise while the gaps to unseen levels are not, so any other position would tie it to them along a thin curved
 sheet;
 ``gaps`` (n−1,) — gaps between the levels of the reference matrix;
-``shift`` (K−1,) — mean of the diagonal of the others, weighted by w⁻² (see growth), whose variance is v + s²/Σ w⁻², and more with dilations;
+``shift`` (K−1,) — mean of the diagonal of the others, weighted by w⁻² (see growth), whose variance is v + s²/Σ w⁻²,
+and more with dilations;
 ``diagonal`` (K−1, n−1) — their diagonals less this mean, in a basis that is orthonormal in units of w (Helmert's if
 all w are 1);
 ``offdiagonal`` — the others' off-diagonal elements: (K−1, m) real; if complex (K−2, 2m) as [Re, Im] for all

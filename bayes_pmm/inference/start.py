@@ -1,10 +1,10 @@
 r"""Starting points: Levenberg–Marquardt from many prior draws while the noise is annealed down.
 
 Optimising at the final noise ends in saddles with couplings exactly 0, so every start follows a path of noises.
-The optimisation runs in the ensemble without growth and dilations, where the prior is an isotropic normal in hermitian coordinates
-(and the reference matrix placed by the levels in use, if the prior says so) and no gauge gets in the way: each start
-minimises the misfit plus its distance to its own prior draw, and the result is then brought to the reference gauge.
-Along the path the noise floor with the largest Laplace evidence is kept.
+The optimisation runs in the ensemble without growth and dilations, where the prior is an isotropic normal in hermitian
+coordinates (and the reference matrix placed by the levels in use, if the prior says so) and no gauge gets in the way:
+each start minimises the misfit plus its distance to its own prior draw, and the result is then brought to the
+reference gauge. Along the path the noise floor with the largest Laplace evidence is kept.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -26,9 +26,9 @@ from studies.extrapolation.table import (
 INTRODUCTION = """# Bands outside the data: how the defaults were chosen
 
 What `python -m studies.extrapolation.ablations` prints: variants of our method beside each other on the tasks that
-all of them have. {doc}`extrapolation_choices` says what follows. *Of all* and *seen* name the levels that place the reference
-matrix (`Prior.centre`); *n + 3* is three more than the outputs need, the default dimension until growth, centre and
-dimension were measured together. *n + 5* stands for the default dimension (7 for two levels and ten points), with
+all of them have. {doc}`extrapolation_choices` says what follows. *Of all* and *seen* name the levels that place the
+reference matrix (`Prior.centre`); *n + 3* is three more than the outputs need, the default dimension until growth,
+centre and dimension were measured together. *n + 5* stands for the default dimension (7 for two levels and ten points), with
 growth 0.15 and the centre on the levels in use unless something else is said. *Before* is what was the
 default until dilations were part of the prior: growth 0.15 without them, and bands stretched by 1 + 0.015/b √d, at most
 six times at the distance of one range (b the bend of the data): "widened by the bend".
@@ -280,7 +280,11 @@ def report(found: dict) -> list[str]:
     widened = {"now-dim-default": "before", "now-defect": "with a learned defect"}
     title = "Defect beside the default before dilation"
     text += table(title, found, widened) + each(f"{title}, every task", found, widened)
-    dilated = {"before": "none (before)", "dilation": "0.5, growth 0.15", "dilation-growth-0": "0.5, growth 0"}
+    dilated = {
+        "before": "none (before)",
+        "dilation": "0.5, growth 0.15",
+        "dilation-growth-0": "0.5, growth 0",
+    }
     # All widened by the bend. In the last tables others are there because bands had been too narrow.
     of = lambda *numbers: lambda r: r["noise"] == 1e-2 and r["hamiltonian"] in numbers
     title = "Amounts of dilation, widened by the bend, noise 0.01, Hamiltonian 1"
