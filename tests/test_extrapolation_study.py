@@ -231,9 +231,9 @@ def test_tables_count_and_compare():
     assert "1 of 2" in text
     assert "| a/1/1e-2/3 | 0.4 | 0.00 | ok | gp_rbf 0.1 |" in text
     assert "- a/1/1e-2/3 polynomial: ValueError: no" in text
-    assert "| any | 1 of 4 | 100.0% | 50% |" in text
-    assert "| far | 1 of 4 | 100.0% | 50% |" in text
-    assert "| none | 3 of 4 | 33.3% | 50% |" in text
+    assert "| 0.01 | any | 1 of 4 | 100.0% | 50% |" in text
+    assert "| 0.01 | far | 1 of 4 | 100.0% | 50% |" in text
+    assert "| 0.01 | none | 3 of 4 | 33.3% | 50% |" in text
 
 
 def test_groups_keep_apart():

@@ -273,21 +273,29 @@ def losses(results: Results, group: str) -> list[str]:
 
 def flags_text(results: Results, group: str) -> list[str]:
     """Points that the fit calls doubtful, by reason, and the misses among them."""
-    rows = [r for r in results.rows(results.ours, group) if "flags" in r]
-    if not rows:
+    flagged = [r for r in results.rows(results.ours, group) if "flags" in r]
+    if not flagged:
         return []
+    text = _head("noise", "doubt", "points", "outside the band", "share of all misses")
+    for noise in sorted({r["noise"] for r in flagged}, reverse=True):
+        cells_of = _flags([r for r in flagged if r["noise"] == noise])
+        text += [_line(f"{noise:g}", *cells) for cells in cells_of]
+    return ["### Doubtful points", "", *text, ""]
+
+
+def _flags(rows: list[dict]) -> list[tuple[str, str, str, str]]:
     missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
     whole = lambda pick: np.concatenate([np.ravel(pick(r)) for r in rows]).astype(bool)
     kinds = {"any": whole(lambda r: r["flags"])}
     for name in sorted({name for r in rows for name in r.get("doubts", {})}):
         kinds[name] = whole(lambda r, name=name: r.get("doubts", {}).get(name, np.zeros(np.shape(r["pit"]))))
     kinds["none"] = ~kinds["any"]
-    text = _head("doubt", "points", "outside the band", "share of all misses")
+    found = []
     for name, where in kinds.items():
         outside = f"{missed[where].mean():.1%}" if where.any() else ""
         share = f"{(missed & where).sum() / missed.sum():.0%}" if missed.any() else ""
-        text.append(_line(name, f"{where.sum()} of {where.size}", outside, share))
-    return ["### Doubtful points", "", *text, ""]
+        found.append((name, f"{where.sum()} of {where.size}", outside, share))
+    return found
 
 
 def status_table(results: Results, group: str) -> list[str]:
@@ -304,7 +312,7 @@ def status_table(results: Results, group: str) -> list[str]:
 def misspecified_table(results: Results) -> list[str]:
     """One line for each nonlinear problem: the band must be wide or the status suspect."""
     text = _head(
-        "task", "status", "floor / spread", "coverage", "width / spread", "error / spread", "flagged"
+        "task", "status", "floor / spread", "coverage", "width / spread", "error / spread", "points doubted"
     )
     for r in results.rows(results.ours, "misspecified"):
         floor = ", ".join(f"{f:.2g}" for f in r["about"].get("floor", []))
