@@ -28,9 +28,10 @@ INTRODUCTION = """# Bands outside the data: how the defaults were chosen
 What `python -m studies.extrapolation.ablations` prints: variants of our method beside each other on the tasks that
 all of them have. {doc}`extrapolation_choices` says what follows. *Of all* and *seen* name the levels that place the
 reference matrix (`Prior.centre`); *n + 3* is three more than the outputs need, the default dimension until growth,
-centre and dimension were measured together. *n + 5* stands for the default dimension (7 for two levels and ten points),
-with growth 0.15 and the centre on the levels in use unless something else is said. *Before* is what was the default until dilations were part of the prior: growth 0.15 without them, and bands stretched by 1 + 0.015/b √d, at most
-six times at the distance of one range (b the bend of the data): "widened by the bend".
+centre and dimension were measured together. *n + 5* stands for the default dimension (7 for two levels and ten
+points), with growth 0.15 and the centre on the levels in use unless something else is said. *Before* is what was the
+default until dilations were part of the prior: growth 0.15 without them, and bands stretched by 1 + 0.015/b √d, at
+most six times at the distance of one range (b the bend of the data): "widened by the bend".
 An average has the mean of its members' predictive distributions; its CRPS is at most the mean of theirs."""
 PREDICTED = {"bare": "before dilation", "unwidened": "default"}
 SIX = ("oscillator/", "random_weak/", "pairing/", "hubbard/", "xxz/", "two_couplings/")
