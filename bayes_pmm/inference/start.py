@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from bayes_pmm import gauge, hermitian, spectrum
 from bayes_pmm.errors import BayesPMMError, InputError
@@ -21,7 +20,7 @@ from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.least_squares import log_determinant, minimise
 from bayes_pmm.inference.protocol import at_least
 from bayes_pmm.inference.sensitivity import outputs_and_cotangents
-from bayes_pmm.inference.threads import workers
+from bayes_pmm.inference.threads import one_blas_thread, workers
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -240,7 +239,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     filled = filled.reshape(count, length, *numbers.shape[1:])
     program, _ = compiled(portion, filled[0], path, arrays)
     run = lambda k: jax.tree.map(np.asarray, program(k, path, arrays))
-    with threadpool_limits(1), ThreadPoolExecutor(workers(count, program)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers(count, program)) as pool:
         found = list(pool.map(run, filled))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *found)
 
