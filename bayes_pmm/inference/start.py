@@ -1,14 +1,15 @@
 r"""Starting points: Levenberg–Marquardt from many prior draws while the noise is annealed down.
 
 Optimising at the final noise ends in saddles with couplings exactly 0, so every start follows a path of noises.
-The optimisation runs in the ensemble without growth and dilations, where the prior is an isotropic normal in hermitian coordinates
-(and the reference matrix placed by the levels in use, if the prior says so) and no gauge gets in the way: each start
-minimises the misfit plus its distance to its own prior draw, and the result is then brought to the reference gauge.
+The optimisation runs in the ensemble without growth and dilations, where the prior is an isotropic normal in hermitian
+coordinates (and the reference matrix placed by the levels in use, if the prior says so) and no gauge gets in the way:
+each start minimises the misfit plus its distance to its own prior draw, and the result is then brought to the reference
+gauge.
 Along the path the noise floor with the largest Laplace evidence is kept.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -77,8 +78,19 @@ class Starts:
     ensemble: tuple[dict, ...] = ()
 
     def find(self, posterior: Posterior, key: jax.Array, chains: int) -> "Starts":  # noqa: ARG002
-        """These, so that a method may be given starts that were found before instead of how to find them."""
-        return self
+        """The best of these, so that a method may be given starts that were found before.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than chains.
+        """
+        if len(self.sites) < chains:
+            raise InputError(
+                f"starts: {len(self.sites)} were found, too few for {chains} chains; find as many as chains, or use"
+                " fewer chains"
+            )
+        return replace(self, sites=self.sites[:chains])
 
 
 @dataclass(frozen=True)
