@@ -10,14 +10,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from numpyro.diagnostics import effective_sample_size
 from scipy.special import chdtrc
-from threadpoolctl import threadpool_limits
 
 from bayes_pmm.columns import columns_by_name
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.fit import Fit, as_posterior
 from bayes_pmm.inference.protocol import Progress, silent
-from bayes_pmm.inference.threads import workers
+from bayes_pmm.inference.threads import one_blas_thread, workers
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import as_key, as_whole
 from bayes_pmm.simulation import manifold_simulation, nuts_simulation
@@ -198,7 +197,7 @@ def sbc(
 
     results = [None] * n_datasets
     # LAPACK's own threads would fight with these.
-    with threadpool_limits(1), ThreadPoolExecutor(workers(n_datasets, start, advance)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers(n_datasets, start, advance)) as pool:
         futures = {pool.submit(run, i): i for i in range(n_datasets)}
         try:
             for done, future in enumerate(as_completed(futures), 1):

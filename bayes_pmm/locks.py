@@ -38,7 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        If another is at work there, or the file cannot be written.
+        If another is at work there, if a file of that name is of something else, or if it cannot be written.
     BayesPMMError
         If the disk is full.
     """
@@ -47,6 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             file = _taken(path)
             os.ftruncate(file, 0)
+            os.lseek(file, 0, os.SEEK_SET)
             os.write(file, json.dumps(_me()).encode())
         except (BlockingIOError, FileExistsError) as error:
             hint = f" (if there is none, remove {path})" if isinstance(error, FileExistsError) else ""
@@ -78,6 +79,8 @@ def _taken(path: Path) -> int:
         If another has locked it.
     FileExistsError
         If it is there, and the file system cannot tell whether it is locked.
+    InputError
+        If it is there and no lock: it stays as it is.
     """
     for _ in range(10):
         try:
@@ -88,6 +91,10 @@ def _taken(path: Path) -> int:
             except FileNotFoundError:
                 continue  # the other ended and removed it
         try:
+            if not new and not _is_ours(os.read(file, 1000)):
+                raise InputError(
+                    f"{path}: is no lock of a fit, and a fit needs this name; move it away, or use another folder"
+                )
             if not _lock(file) and not new:
                 raise FileExistsError
             if os.path.samestat(os.fstat(file), os.stat(path)):
@@ -99,6 +106,14 @@ def _taken(path: Path) -> int:
             raise
         os.close(file)
     raise BlockingIOError
+
+
+def _is_ours(content: bytes) -> bool:
+    """Whether a lock's file has this content: who holds it, or nothing where a fit was killed before it said so."""
+    try:
+        return not content or json.loads(content).keys() == _me().keys()
+    except (ValueError, AttributeError):
+        return False
 
 
 def _lock(file: int) -> bool:

@@ -160,6 +160,9 @@ def directional_derivatives(M: Any, dM: Any, tol: Any = None) -> jax.Array:
 
 def _eigh_plain(H: jax.Array) -> tuple[jax.Array, jax.Array]:
     w, V = jnp.linalg.eigh(H, symmetrize_input=False)
+    if H.shape[-1] == 2:
+        # LAPACK passes over a NaN on the diagonal there; of larger matrices all its levels are NaN.
+        w = jnp.where(jnp.isnan(H).any(axis=(-2, -1))[..., None], jnp.nan, w)
     return w, V
 
 

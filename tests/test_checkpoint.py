@@ -418,6 +418,33 @@ def test_a_folder_without_draws_may_be_used_by_another_run(tmp_path):
         bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
 
 
+@pytest.mark.parametrize("content", ['{"my": "settings"}', "[1]", "mine", ""])
+def test_files_of_something_else_are_left_alone(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    counting = Saving(20)
+    with pytest.raises(InputError, match=r"run\.json: does not say of a run.* move it away") as error:
+        bp.fit(line(), counting, key=0, checkpoint=tmp_path)
+    assert "\n" not in str(error.value)
+    assert not counting.runs
+    assert whole(tmp_path) == {"run.json": content.encode()}
+
+
+def test_an_unfinished_file_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "run.partial").write_text("mine")
+    bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path)
+    assert (tmp_path / "run.partial").read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"run.partial", "run.json", "manifold"}
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_checkpoint_that_is_a_file_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"is no folder, .* give another folder for the checkpoint") as error:
+        bp.fit(line(), Saving(20), key=0, checkpoint=tmp_path / "file" / below)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "damage", [lambda path: path.unlink(), truncate, empty, lambda path: path.write_text("[1]")]
 )

@@ -1,8 +1,14 @@
 """Programs are kept by what they compute, not by the Python function that they come from."""
 
+import os
+import subprocess
+import sys
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 import bayes_pmm as bp
 from bayes_pmm import problems
@@ -52,6 +58,58 @@ def test_other_programs(function, argument):
         found["of"] if isinstance(found, dict) else found,
         np.asarray(expected["of"] if isinstance(expected, dict) else expected),
     )
+
+
+@pytest.mark.parametrize("call", [jax.pure_callback, io_callback], ids=["pure", "io"])
+def test_functions_on_the_host_are_not_mistaken_for_each_other(call):
+    """The text of a program has their number only."""
+    x = jnp.zeros(3)
+
+    def adding(by):
+        return lambda x: call(lambda v: np.asarray(v) + by, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    for by in (1.0, 2.0):
+        np.testing.assert_array_equal(compiled(adding(by), x)[0](x), np.full(3, by))
+    assert not room._programs
+
+
+def test_reports_to_the_host_are_not_mistaken_for_each_other():
+    x, heard = jnp.zeros(3), []
+
+    def reporting(name):
+        def function(x):
+            jax.debug.callback(lambda _: heard.append(name), x)
+            return x + 1
+
+        return function
+
+    for name in ("one", "other"):
+        compiled(reporting(name), x)[0](x)
+        jax.effects_barrier()
+    assert heard == ["one", "other"]
+
+
+HIDDEN = """
+import jax.numpy as jnp
+import numpy as np
+from bayes_pmm.inference.compiled import compiled
+
+def shifted(by):
+    by = np.full(5000, by)
+    return lambda x: x + by
+
+x = jnp.zeros(5000)
+print([float(compiled(shifted(by), x)[0](x)[0]) for by in (1.0, 2.0)])
+"""
+
+
+def test_hidden_constants_are_not_mistaken_for_each_other():
+    """A setting of JAX, read when it is imported, moves constants from the text to arguments that nobody sees."""
+    env = os.environ | {"JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS": "1"}
+    command = [sys.executable, "-c", HIDDEN]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[1.0, 2.0]"
 
 
 def test_those_used_last_are_kept(monkeypatch):

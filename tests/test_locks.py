@@ -79,12 +79,22 @@ def test_another_process_is_respected_until_it_is_killed(tmp_path, reaped):
 
 
 @posix
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1, "host": "elsewhere"}' + 100 * " "])
+@pytest.mark.parametrize("content", ["", '{"pid": 1, "host": "elsewhere"}' + 100 * " "])
 def test_a_file_that_nobody_holds_counts_for_nothing(tmp_path, content):
     (tmp_path / LOCK).write_text(content)
     with locked(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["mine", "{", "[]", '{"pid": 1}', "\udcff"])
+def test_a_file_of_something_else_is_left_alone(tmp_path, content):
+    content = content.encode("utf-8", "surrogateescape")
+    (tmp_path / LOCK).write_bytes(content)
+    with pytest.raises(InputError, match=r"is no lock of a fit.* move it away") as error, locked(tmp_path):
+        pass
+    assert "\n" not in str(error.value)
+    assert (tmp_path / LOCK).read_bytes() == content
 
 
 @posix

@@ -3,6 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from canned import FromPrior
+from line import line
 
 import bayes_pmm as bp
 from bayes_pmm import problems
@@ -136,3 +138,12 @@ def test_modes_of_one_quality_share_the_mass_by_their_chains(posterior, fitted):
     modes = find_modes(posterior, fitted.draws, outputs, KEY)
     assert [m.chains for m in modes] == [(1, 2, 3), (0,)]
     assert modes[0].mass == pytest.approx(0.75, abs=0.05)
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_chains_too_short_to_tell_are_one_mode(draws):
+    outputs = np.random.default_rng(0).normal(size=(2, draws, 5, 1))
+    assert find_modes(None, None, outputs, KEY) == (Mode((0, 1), 1.0),)
+    found = bp.fit(line(), FromPrior(draws), key=0)
+    assert found.status == "failed"
+    assert f"{draws} draws are too few to judge" in found.reasons[0]

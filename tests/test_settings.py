@@ -131,3 +131,10 @@ def test_streams_differ_from_what_a_key_is_split_into():
 def test_a_number_that_is_not_whole_is_answered_with_one_near_it():
     with pytest.raises(InputError, match=r"draws = 100.0 is not a whole number; use for example draws=100"):
         bp.NUTS(draws=100.0)
+
+
+@pytest.mark.parametrize("kind", [bp.Laplace, bp.Variational])
+@pytest.mark.parametrize("exact", ["nuts", bp.NUTS, 4])
+def test_what_is_no_exact_sampler_is_refused_before_anything_is_computed(kind, exact):
+    with pytest.raises(InputError, match=r"exact = .* is no method; give settings such as bp\.NUTS"):
+        kind(exact=exact)

@@ -393,3 +393,16 @@ class TestTransformations:
         np.testing.assert_allclose(dw, exact, atol=1e-4)
         pairs, _ = kronecker(rng, field)
         assert np.all(np.isnan(levels_second(pairs.astype(dtype), dM)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+@fields
+def test_a_nan_anywhere_is_no_finite_level(n, field):
+    whole = random_matrix(np.random.default_rng(0), n, field)
+    broken = np.tile(whole, (n, n, 1, 1))
+    i, j = np.indices((n, n))
+    broken[i, j, i, j] = broken[i, j, j, i] = np.nan
+    assert np.isnan(levels(broken)).all()
+    assert np.isnan(spectrum.eigh(broken)[0]).all()
+    # Its neighbours in a batch have theirs.
+    np.testing.assert_array_equal(levels(np.stack([broken[0, 0], whole]))[1], levels(whole[None])[0])

@@ -109,3 +109,11 @@ def test_basins_that_fit_about_as_well_each_get_a_chain(two_resonances, chains):
     seen = {"left" if left > right else "right" for left, right in fitted}
     assert len(seen) == min(chains, 2)
     assert all(max(pair) > 0.8 > 0.6 > min(pair) for pair in fitted)
+
+
+def test_starts_found_before_serve_as_many_chains_as_they_are_or_fewer():
+    found = start.Starts([{"x": np.zeros(1)}, {"x": np.ones(1)}], ())
+    assert found.find(None, None, 2).sites == found.sites
+    assert found.find(None, None, 1).sites == found.sites[:1]
+    with pytest.raises(InputError, match=r"2 were found, too few for 4 chains; .* fewer chains"):
+        bp.NUTS(chains=4, starts=found).run(None, jax.random.key(0))

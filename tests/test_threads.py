@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bayes_pmm.inference import threads
 
@@ -47,6 +48,26 @@ def test_large_batches_of_linear_algebra_are_recognised(monkeypatch, function):
         program = batch(function, *shape)
         assert threads.SPLIT not in program.as_text()
         assert threads.workers(4, program) == expected, shape
+
+
+def blas():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_limits_that_overlap_leave_what_was_there_before():
+    with threadpool_limits(2, user_api="blas"):
+        before = blas()
+        for _ in range(2):
+            first, second = threads.one_blas_thread(), threads.one_blas_thread()
+            first.__enter__()
+            second.__enter__()
+            first.__exit__(None, None, None)
+            assert set(blas()) == {1}, "the second is still at work"
+            second.__exit__(None, None, None)
+            assert blas() == before
+        with pytest.raises(KeyboardInterrupt), threads.one_blas_thread():
+            raise KeyboardInterrupt
+        assert blas() == before
 
 
 MANY_DATA = """

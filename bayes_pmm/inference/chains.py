@@ -16,13 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays, save_arrays
 from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.protocol import Progress
-from bayes_pmm.inference.threads import workers
+from bayes_pmm.inference.threads import one_blas_thread, workers
 
 __all__ = ["CHUNK", "Segment", "batches", "chunk_for", "collect", "run_chains"]
 
@@ -180,7 +179,7 @@ def run_chains(
         progress("sampling", sum(at), total * chains)
     start = 0
     # LAPACK's own threads would fight with the chains' threads: 20 times slower on small matrices.
-    with threadpool_limits(1), ThreadPoolExecutor(workers(chains, program)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers(chains, program)) as pool:
         for k, segment in enumerate(segments):
             if k > 0 and meet is not None:
                 shared = _met(meet, k, shared, records, checkpoint, [a - start for a in at], segment)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import uuid
 import warnings
 import zipfile
 import zlib
@@ -75,8 +76,8 @@ def claimed(folder: Path, about: dict[str, str]) -> Iterator[None]:
     Raises
     ------
     InputError
-        If it has draws of another run, of other versions, or of a run that it does not name, or if another fit is at
-        work in it.
+        If it is no folder, has draws of another run, of other versions, or of a run that it does not name, or files of
+        something else under the names that are needed here, or if another fit is at work in it.
     BayesPMMError
         If the disk is full or the folder cannot be written.
 
@@ -87,16 +88,30 @@ def claimed(folder: Path, about: dict[str, str]) -> Iterator[None]:
     """
     path = folder / RUN
     with _reported(path):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                f"{folder}: is no folder, because it or one above it is a file; give another folder for the checkpoint"
+            ) from None
     with locked(folder):
         if has_draws(folder):
             _compare(path, about)
         else:
-            # What another run left before it drew anything is of no use to anybody.
-            partial = path.with_suffix(".partial")
+            # What another run left before it drew anything is of no use to anybody; what is of something else is.
+            if path.exists() and not _names_a_run(path, about):
+                raise InputError(
+                    f"{path}: does not say of a run, and a checkpoint needs this name; move it away, or use another"
+                    " folder"
+                )
+            partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
             with _reported(path):
-                partial.write_text(json.dumps(about | {"versions": _versions()}, indent=1), "utf-8")
-                os.replace(partial, path)
+                try:
+                    partial.write_text(json.dumps(about | {"versions": _versions()}, indent=1), "utf-8")
+                    os.replace(partial, path)
+                finally:
+                    with contextlib.suppress(OSError):
+                        partial.unlink(missing_ok=True)
         yield
 
 
@@ -104,6 +119,14 @@ def _versions() -> dict[str, str]:
     """Versions and kind of device that the digits of a run depend on: it goes on bit for bit with the same only."""
     versions = {name: version(name) for name in ("bayes_pmm", "jax", "jaxlib", "numpyro")}
     return versions | {"device": jax.default_backend()}
+
+
+def _names_a_run(path: Path, about: dict[str, str]) -> bool:
+    """Whether a file has the fingerprints of some run."""
+    try:
+        return about.keys() <= json.loads(path.read_text("utf-8")).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _compare(path: Path, about: dict[str, str]) -> None:

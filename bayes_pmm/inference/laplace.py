@@ -12,7 +12,7 @@ import scipy
 from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
 from bayes_pmm.inference.mixture import image_signs
-from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
+from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, check_exact, silent
 from bayes_pmm.inference.start import AnnealedStarts, Starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import stream
@@ -42,7 +42,7 @@ class Laplace:
     Raises
     ------
     InputError
-        If a number is too small, or not whole.
+        If a number is too small, or not whole, or ``exact`` is no method.
     """
 
     draws: int = 1000
@@ -53,6 +53,7 @@ class Laplace:
 
     def __post_init__(self):
         at_least(self, draws=4, chains=1, max_iterations=1)
+        check_exact(self.exact)
 
     def run(
         self,

@@ -17,7 +17,7 @@ from numpyro.diagnostics import split_gelman_rubin
 from scipy import optimize
 from scipy.special import logsumexp, softmax
 
-from bayes_pmm.convergence import psis
+from bayes_pmm.convergence import FEWEST, psis
 from bayes_pmm.inference.protocol import Draws, floors_of
 from bayes_pmm.posterior import Posterior
 
@@ -56,7 +56,7 @@ class Mode:
 
 
 def find_modes(posterior: Posterior, draws: Draws, outputs: np.ndarray, key: jax.Array) -> tuple[Mode, ...]:
-    """Modes, heaviest first.
+    """Modes, heaviest first; all chains are one where they are too short to tell.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _groups(outputs: np.ndarray) -> list[tuple[int, ...]]:
 
 def _agree(pair: np.ndarray) -> bool:
     moving = np.ptp(pair, axis=(0, 1)) > 0
-    if not moving.any():
+    if not moving.any() or pair.shape[1] < FEWEST:
         return True
     with np.errstate(invalid="ignore", divide="ignore"):
         rhat = split_gelman_rubin(pair[..., moving])

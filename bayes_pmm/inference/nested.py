@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.mixture import image_signs
 from bayes_pmm.inference.protocol import Progress, at_least, silent
+from bayes_pmm.inference.threads import one_blas_thread
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -114,7 +114,7 @@ class NestedSampling:
         step = jax.jit(sampler.step)
         began = time.perf_counter()
         dead: list[Any] = []
-        with threadpool_limits(1):
+        with one_blas_thread():
             state = jax.jit(sampler.init)(draw(jax.random.split(k_prior, self.live)))
             while not float(state.integrator.logZ_live - state.integrator.logZ) < -self.remainder:
                 if len(dead) == self.most_steps or not jnp.isfinite(state.particles.loglikelihood).all():

@@ -13,7 +13,17 @@ from bayes_pmm.errors import InputError
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import as_whole, plain_numbers
 
-__all__ = ["Draws", "Method", "Progress", "at_least", "floors_of", "outputs_of", "prior_draws", "silent"]
+__all__ = [
+    "Draws",
+    "Method",
+    "Progress",
+    "at_least",
+    "check_exact",
+    "floors_of",
+    "outputs_of",
+    "prior_draws",
+    "silent",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the work done and the total; from several threads."""
@@ -101,6 +111,20 @@ def at_least(settings: Any, **least: int) -> None:
     for name, smallest in least.items():
         if as_whole(name, getattr(settings, name)) < smallest:
             raise InputError(f"{name} = {getattr(settings, name)} is too few; use at least {smallest}")
+
+
+def check_exact(exact: Any) -> None:
+    """Check the exact sampler that an approximation is compared with, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        If it is given and is no method.
+    """
+    if exact is not None and (isinstance(exact, type) or not isinstance(exact, Method)):
+        raise InputError(
+            f"exact = {exact!r} is no method; give settings such as bp.NUTS(draws=2000), or leave it out"
+        )
 
 
 @runtime_checkable

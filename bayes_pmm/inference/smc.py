@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from threadpoolctl import threadpool_limits
 
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
+from bayes_pmm.inference.threads import one_blas_thread
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range, stream
 
@@ -98,7 +98,7 @@ class TemperedSMC:
         prior = jax.jit(jax.vmap(lambda k: ravel_pytree(posterior.unconstrain(posterior.prior_sites(k)))[0]))
         runs, evidences, stages = [], [], []
         began = time.perf_counter()
-        with threadpool_limits(1):
+        with one_blas_thread():
             for r, k in enumerate(jax.random.split(key, self.chains)):
                 x, log_z, count = self._one(kernel, prior, k)
                 runs.append(x)

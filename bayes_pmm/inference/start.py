@@ -8,12 +8,11 @@ reference gauge. Along the path the noise floor with the largest Laplace evidenc
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from bayes_pmm import gauge, hermitian, spectrum
 from bayes_pmm.errors import BayesPMMError, InputError
@@ -21,7 +20,7 @@ from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.least_squares import log_determinant, minimise
 from bayes_pmm.inference.protocol import at_least
 from bayes_pmm.inference.sensitivity import outputs_and_cotangents
-from bayes_pmm.inference.threads import workers
+from bayes_pmm.inference.threads import one_blas_thread, workers
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -78,8 +77,19 @@ class Starts:
     ensemble: tuple[dict, ...] = ()
 
     def find(self, posterior: Posterior, key: jax.Array, chains: int) -> "Starts":  # noqa: ARG002
-        """These, so that a method may be given starts that were found before instead of how to find them."""
-        return self
+        """The best of these, so that a method may be given starts that were found before.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than chains.
+        """
+        if len(self.sites) < chains:
+            raise InputError(
+                f"starts: {len(self.sites)} were found, too few for {chains} chains; find as many as chains, or use"
+                " fewer chains"
+            )
+        return replace(self, sites=self.sites[:chains])
 
 
 @dataclass(frozen=True)
@@ -240,7 +250,7 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
     filled = filled.reshape(count, length, *numbers.shape[1:])
     program, _ = compiled(portion, filled[0], path, arrays)
     run = lambda k: jax.tree.map(np.asarray, program(k, path, arrays))
-    with threadpool_limits(1), ThreadPoolExecutor(workers(count, program)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers(count, program)) as pool:
         found = list(pool.map(run, filled))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *found)
 

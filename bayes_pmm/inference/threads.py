@@ -1,10 +1,15 @@
-"""How many compiled programs may run side by side in threads of one process."""
+"""How many compiled programs may run side by side in threads of one process, and BLAS with one thread meanwhile."""
 
+import contextlib
 import math
 import os
 import re
+import threading
+from collections.abc import Iterator
 
-__all__ = ["workers"]
+from threadpoolctl import threadpool_limits
+
+__all__ = ["one_blas_thread", "workers"]
 
 SPLIT = '"outer_dimension_partitions":["'
 """How XLA marks an operation on large arrays whose parts it gives to its own threads."""
@@ -16,6 +21,31 @@ same threads and waits for them (0.10.2; later ones may not)."""
 LARGE = 25_000
 """Batch n³ from which on a batch may be split: eigh was split between 27 000 and 44 000 for n = 4 to 14, QR, Cholesky
 and LU at more."""
+
+_lock = threading.Lock()
+_limit = contextlib.ExitStack()
+_users = 0
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS and LAPACK to one thread, since their own would fight with those that call them.
+
+    The limit is the whole process's, and threads may overlap in any order: the first sets it, and the last one puts
+    back what was there before. OpenMP's is not touched: it is a thread's own, and another could not put it back.
+    """
+    global _users
+    with _lock:
+        if _users == 0:
+            _limit.enter_context(threadpool_limits(1, user_api="blas"))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limit.close()
 
 
 def workers(jobs: int, *programs) -> int:
