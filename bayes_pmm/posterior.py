@@ -127,11 +127,17 @@ class Posterior:
             slips.check_errors(self.data)
             slips.check_typos(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
+        # Inside a compiled function the units are traced, and what depends on them was checked outside.
+        if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(vars(self.scaling))):
+            with jax.ensure_compile_time_eval():
+                self._check_empty_rows()
+
+    def _check_empty_rows(self):
         empty = np.flatnonzero(~self.data.mask.any(axis=1))
         if empty.size and not np.isfinite(np.asarray(self.terms(self.data.controls))).all():
             raise InputError(
-                f"basis {pmm.basis}: not finite at the controls of row {empty[0]} or another that has no value; remove"
-                " such rows"
+                f"basis {self.pmm.basis}: not finite at the controls of row {empty[0]} or another that has no value;"
+                " remove such rows"
             )
 
     def __repr__(self):

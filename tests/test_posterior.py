@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -337,6 +338,21 @@ class TestMissingData:
         assert float(jax.jit(a.log_likelihood)(z)) == pytest.approx(float(jax.jit(b.log_likelihood)(z)))
         value = jax.jit(a.potential)(z, *a.training)
         assert float(value) == pytest.approx(float(jax.jit(b.potential)(z, *b.training)))
+
+    def test_a_row_without_any_value_is_allowed_in_compiled_functions(self):
+        full = dataset(1, rows=8, outputs=self.OUTPUTS)
+        values = np.array(full.values)
+        values[5] = np.nan
+        gaps = Dataset(full.controls, values, full.errors, full.control_names, full.output_names)
+        posterior = Posterior(gaps, PMM(self.OUTPUTS, dim=3))
+        z = random_z(posterior, 0)
+        expected = float(jax.jit(posterior.log_likelihood)(z))
+        arrays = jax.tree.map(jnp.asarray, posterior.arrays)
+        traced = jax.jit(lambda a, z: posterior.with_arrays(a).log_likelihood(z))(arrays, z)
+        assert float(traced) == pytest.approx(expected, rel=1e-12)
+        # So it is where the units are known but the posterior is made anew.
+        traced = jax.jit(lambda z: replace(posterior, noise=Noise()).log_likelihood(z))(z)
+        assert float(traced) == pytest.approx(expected, rel=1e-12)
 
     @fields
     @pytest.mark.parametrize("floor", [True, False])
