@@ -39,7 +39,8 @@ class Posterior:
     prior : Prior
     noise : Noise
     scaling : Scaling, optional
-        Fitted to the data unless a stored one is given.
+        Fitted to the data unless a stored one is given. ``dataclasses.replace`` keeps it: with another basis or other
+        outputs give ``scaling=None`` too.
     widening : Widening
         How much bands are stretched outside the data. It is no part of the density.
 
@@ -47,7 +48,8 @@ class Posterior:
     ------
     InputError
         If the outputs do not fit the columns, the basis has more terms than there are rows, nothing says how noisy a
-        column is, levels stand in the wrong order in every row, or the data have no unit to work in.
+        column is, levels stand in the wrong order in every row, the data have no unit to work in, or a given scaling
+        is of another basis or other outputs.
 
     Warns
     -----
@@ -115,7 +117,8 @@ class Posterior:
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
         # Past this line it is there, as its annotation says.
-        if vars(self)["scaling"] is None:
+        given = vars(self)["scaling"] is not None
+        if not given:
             for name, output in zip(self.data.output_names, self.pmm.outputs, strict=True):
                 if output_named(name) not in (None, output):
                     warnings.warn(
@@ -130,6 +133,12 @@ class Posterior:
         # Inside a compiled function the units are traced, and what depends on them was checked outside.
         if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(vars(self.scaling))):
             with jax.ensure_compile_time_eval():
+                if given and not self.scaling.suits(self.data, pmm.outputs, pmm.basis):
+                    raise InputError(
+                        f"the scaling was fitted for another basis or other outputs than {pmm.basis} and"
+                        f" {', '.join(map(str, pmm.outputs))}; have it fitted again, as in replace(posterior, pmm=...,"
+                        " scaling=None)"
+                    )
                 self._check_empty_rows()
 
     def _check_empty_rows(self):
