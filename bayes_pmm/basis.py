@@ -194,6 +194,15 @@ class Custom(Basis):
             raise InputError(
                 f"basis {self}: the function turns JAX's arrays into NumPy's; write it with jax.numpy instead of numpy"
             ) from error
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.NonConcreteBooleanIndexError,
+            jax.errors.TracerIntegerConversionError,
+        ) as error:
+            raise InputError(
+                f"basis {self}: the function does with values of the controls what cannot be compiled, such as if,"
+                " float() or c[c > 0]; write jnp.where(condition, a, b) for the one, and leave out the others"
+            ) from error
         shape: tuple[int, ...] = getattr(found, "shape", ())
         if len(shape) != 2 or shape[0] != c.shape[0]:
             raise InputError(

@@ -103,6 +103,21 @@ def test_a_function_of_numpy_says_what_to_write():
         basis.n_terms(1)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda c: c if c[0, 0] > 0 else 2 * c,
+        lambda c: c * float(c[0, 0]),
+        lambda c: c[c[:, 0] > 0],
+        lambda c: c * [1.0, 2.0][c[0, 0].astype(int)],
+    ],
+    ids=["if", "float", "mask", "index"],
+)
+def test_a_function_that_cannot_be_compiled_says_what_to_write(function):
+    with pytest.raises(InputError, match=r"basis mine: .* cannot be compiled.* jnp\.where"):
+        Custom(function, name="mine").n_terms(1)
+
+
 class TestScaledTerms:
     @pytest.mark.parametrize("basis", BASES, ids=str)
     def test_vanish_at_the_reference(self, basis):
