@@ -47,9 +47,9 @@ class Posterior:
     Raises
     ------
     InputError
-        If the outputs do not fit the columns, the basis has more terms than there are rows, nothing says how noisy a
-        column is, levels stand in the wrong order in every row, the data have no unit to work in, or a given scaling
-        is of another basis or other outputs.
+        If the outputs do not fit the columns, the basis has more terms than there are different controls, nothing says
+        how noisy a column is, levels stand in the wrong order in every row, the data have no unit to work in, or a
+        given scaling is of another basis or other outputs.
 
     Warns
     -----
@@ -105,10 +105,13 @@ class Posterior:
         pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
         object.__setattr__(self, "pmm", pmm)
         if not isinstance(pmm.basis, Custom):  # whose terms are the user's own affair
-            terms, rows = pmm.basis.n_terms(self.data.n_controls), int(self.data.mask.any(axis=1).sum())
-            if terms > max(rows, 1 + self.data.n_controls):
+            terms = pmm.basis.n_terms(self.data.n_controls)
+            # Repeated rows say nothing more of the terms.
+            places = len(np.unique(self.data.controls[self.data.mask.any(axis=1)], axis=0))
+            if terms > max(places, 1 + self.data.n_controls):
                 raise InputError(
-                    f"basis {pmm.basis}: {terms} terms, more than the {rows} rows of data; use a lower degree"
+                    f"basis {pmm.basis}: {terms} terms, more than the {places} different controls of the data; use a"
+                    " lower degree"
                 )
         if not self.noise.floor:
             bare = [n for n, e in zip(self.data.output_names, self.data.rms_errors, strict=True) if e == 0]

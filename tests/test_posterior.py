@@ -688,6 +688,17 @@ def test_strengths_of_the_wrong_sign_are_refused():
         Posterior(Dataset(c, y, None, ("g",), ("E0", "S")), PMM(["E0", "|<0|A|1>|^2"], dim=3))
 
 
+def test_repeated_rows_do_not_make_up_for_terms():
+    rng = np.random.default_rng(0)
+    few, enough = (np.tile(np.linspace(0.0, 1.0, k), 4)[:, None] for k in (2, 7))
+    posterior = lambda c: Posterior(
+        Dataset(c, rng.normal(size=c.shape), None, ("g",), ("E0",)), PMM(["E0"], dim=2, basis="poly:6")
+    )
+    with pytest.raises(InputError, match="7 terms, more than the 2 different controls"):
+        posterior(few)
+    assert posterior(enough).matrix_prior.n_matrices == 7
+
+
 def test_units_of_another_basis_or_of_other_outputs_are_refused():
     c = np.linspace(1, 10, 8)[:, None]
     data = Dataset(c, np.concatenate([1 + 2 / c, 4 - 1 / c], axis=1), None, ("L",), ("a", "b"))
