@@ -34,6 +34,7 @@ __all__ = [
     "check_memory",
     "combinations",
     "outputs_at",
+    "summarised",
     "widened",
     "with_noise",
 ]
@@ -158,9 +159,11 @@ def _coefficients(posterior: Posterior, name: str | Output) -> np.ndarray:
             for sign in (-1.0, 1.0):
                 if np.array_equal(row + sign * other, target):
                     return unit[q] + sign * unit[p]
+        # The same line downwards, or the same level counted from the other end.
         for q, row in spectral:
-            if np.array_equal(-row, target):
-                return -unit[q]
+            for sign in (-1.0, 1.0):
+                if np.array_equal(sign * row, target):
+                    return sign * unit[q]
     raise InputError(
         f"output {name!r} is neither fitted nor the sum or difference of two fitted levels or lines; there are"
         f" {', '.join(map(str, outputs))}"
@@ -331,26 +334,39 @@ def bands_of(
         samples = {kind: values @ coefficients.T for kind, values in samples.items()}
         extrapolated = any_part(extrapolated, coefficients)
         doubts = {name: any_part(where, coefficients) for name, where in doubts.items()}
+    weights = np.ones(len(next(iter(samples.values())))) if weights is None else weights
+    return summarised(
+        samples,
+        weights,
+        levels,
+        controls=controls,
+        control_names=posterior.data.control_names,
+        output_names=names,
+        extrapolated=extrapolated,
+        status=status,
+        reasons=reasons,
+        doubts=doubts,
+    )
+
+
+def summarised(
+    samples: dict[str, np.ndarray],
+    weights: np.ndarray,
+    levels: float | Sequence[float] | np.ndarray,
+    **about: Any,
+) -> Bands:
+    """Bands from draws (chain, draw, N, W) of what they are of, chains weighted by weights (chain,).
+
+    ``about`` is everything else that :class:`~bayes_pmm.bands.Bands` hold.
+    """
     probabilities = probabilities_of(levels)
     mean, sd, quantiles = {}, {}, {}
     for kind, values in samples.items():
         flat = values.reshape(-1, *values.shape[2:])
-        w = np.repeat(np.ones(len(values)) if weights is None else weights, values.shape[1])
+        w = np.repeat(weights, values.shape[1])
         mean[kind] = np.average(flat, axis=0, weights=w)
         # As np.cov does it with aweights.
         degrees = w.sum() - np.sum(w**2) / w.sum()
         sd[kind] = np.sqrt(np.tensordot(w, (flat - mean[kind]) ** 2, axes=1) / degrees)
         quantiles[kind] = scores.quantiles(flat, probabilities, w)
-    return Bands(
-        controls=controls,
-        control_names=posterior.data.control_names,
-        output_names=names,
-        mean=mean,
-        sd=sd,
-        quantiles=quantiles,
-        extrapolated=extrapolated,
-        status=status,
-        reasons=reasons,
-        doubts=doubts,
-        probabilities=probabilities,
-    )
+    return Bands(mean=mean, sd=sd, quantiles=quantiles, probabilities=probabilities, **about)
