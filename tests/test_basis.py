@@ -229,6 +229,20 @@ def test_a_period_away_is_the_same_place():
     assert across.extrapolated(np.array([[1.0]])).all()
 
 
+@pytest.mark.parametrize("start", [0.0, 0.013, 0.9])
+def test_a_circle_that_is_covered_has_no_outside(start):
+    N = 12
+    phases = start + np.arange(N) / N
+    at = np.linspace(-1.0, 3.0, 97)[:, None] + start
+    posterior = _two_levels(phases, bp.Fourier(1, 1.0))
+    assert not posterior.extrapolated(at).any()
+    assert not posterior.distances(at).any()
+    # Without one of its phases it has a gap twice as wide as the others.
+    gap = (np.mod(at - start, 1.0) > 3.01 / N) & (np.mod(at - start, 1.0) < 4.99 / N)
+    fewer = _two_levels(np.delete(phases, 4), bp.Fourier(1, 1.0))
+    np.testing.assert_array_equal(fewer.extrapolated(at)[:, 0], gap[:, 0])
+
+
 def test_each_output_has_a_circle_of_its_own():
     """Where another output fills the gap of this one, this one is extrapolated there all the same."""
     phases = np.array([0.05, 0.1, 0.2, 0.25, 0.3, 0.45, 0.6, 0.75, 0.8, 0.9, 0.95, 1.0])
