@@ -17,6 +17,7 @@ from bayes_pmm.basis import Custom
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Growth, distances
 from bayes_pmm.errors import InputError
+from bayes_pmm.memory import fits_into_memory
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import output_named
@@ -199,7 +200,21 @@ class Posterior:
         return self._by_output(controls, distances)
 
     def covariance_of_defect(self, growth: Growth, controls: np.ndarray, output: int) -> np.ndarray:
-        """Covariance (N, N) of an output's defect at controls (N, p), in units of its scale and the output's spread."""
+        """Covariance (N, N) of an output's defect at controls (N, p), in units of its scale and the output's spread.
+
+        Raises
+        ------
+        InputError
+            If those of all outputs do not fit into the machine's memory.
+        """
+        # One matrix of each output; differences of all controls and their squares; and eigenvectors with what is made
+        # of them.
+        matrices = self.data.n_outputs + 2 * self.data.n_controls + 4
+        fits_into_memory(
+            8.0 * matrices * len(controls) ** 2,
+            f"the defect's covariances between {len(controls)} controls",
+            "predict at fewer controls at a time",
+        )
         return growth.covariance(self.placed(output), self.places(controls, output), output)
 
     def _by_output(self, controls: np.ndarray, of: Callable[[Dataset, np.ndarray], np.ndarray]) -> np.ndarray:

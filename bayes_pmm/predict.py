@@ -8,9 +8,7 @@ of the output's training errors (rms).
 
 import itertools
 import math
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +20,7 @@ from bayes_pmm.columns import columns_by_name
 from bayes_pmm.doubts import bend
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, floors_of, outputs_of
+from bayes_pmm.memory import fits_into_memory
 from bayes_pmm.outputs import Output, parse_output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import in_order, stretch
@@ -41,9 +40,6 @@ __all__ = [
 
 COPIES = 6
 """Arrays of all draws that bands are made from at once, about."""
-
-CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much memory a container may have (control groups, versions 2 and 1)."""
 
 _BLOCK = 256
 
@@ -93,26 +89,11 @@ def check_memory(controls: int, outputs: int, draws: int) -> None:
     InputError
         With how much is needed and how much there is.
     """
-    needed, there = 8 * COPIES * controls * outputs * draws, _memory()
-    if needed > there:
-        raise InputError(
-            f"{controls} controls with {outputs} outputs and {draws} draws need about {needed / 2**30:.2g} GiB, and"
-            f" this machine has {there / 2**30:.2g}; predict at fewer controls at a time"
-        )
-
-
-def _memory() -> float:
-    """Bytes of this machine, or of this container where that has fewer; infinite where neither is said."""
-    try:
-        found = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        found = np.inf
-    for limit in CONTAINER_LIMITS:
-        try:
-            found = min(found, float(Path(limit).read_text("ascii")))
-        except (OSError, ValueError):  # there is none, or it is "max"
-            continue
-    return found
+    fits_into_memory(
+        8 * COPIES * controls * outputs * draws,
+        f"{controls} controls with {outputs} outputs and {draws} draws",
+        "predict at fewer controls at a time",
+    )
 
 
 def combinations(
