@@ -237,22 +237,25 @@ def restore(tree: xr.DataTree, basis: Basis | None = None) -> tuple[Posterior, D
             training.attrs.get("source"),
             tuple(map(str, training["row_label"].values)) if "row_label" in training else None,
         )
+        pmm = PMM(about["outputs"], about["dim"], _basis(about, data.n_controls, basis), about["field"])
+        scaling = Scaling.from_dict(about["scaling"])
+        terms = about.get("terms")
+        if terms is not None and not np.allclose(_terms(data, pmm, scaling), terms):
+            raise InputError(
+                f"the fit's basis '{about['basis']}' has other terms at the training controls than basis = '{basis}';"
+                " pass the one that it was fitted with"
+            )
         posterior = Posterior(
             data,
-            PMM(about["outputs"], about["dim"], _basis(about, data.n_controls, basis), about["field"]),
+            pmm,
             # What a file does not name did not exist when it was written.
             Prior(
                 **{"terms_unit": "spread", "growth": 0.0, "dilation": 0.0, "centre": "all"} | about["prior"]
             ),
             Noise(**about["noise"]),
-            Scaling.from_dict(about["scaling"]),
+            scaling,
             Widening(**about.get("widening", {"rate": 0.0})),
         )
-        if (terms := about.get("terms")) is not None and not np.allclose(_terms(posterior), terms):
-            raise InputError(
-                f"the fit's basis '{about['basis']}' has other terms at the training controls than basis = '{basis}';"
-                " pass the one that it was fitted with"
-            )
         # Dilations were a site for a while and are integrated out now: the draws of the others are the same.
         names = [k for k in about["sites"] if k != "dilation"]
         sites = {k: tree.children["posterior"].dataset[k].values for k in names}
@@ -308,9 +311,9 @@ def _basis(about: dict, n_controls: int, given: Basis | None) -> Basis:
     return given
 
 
-def _terms(posterior: Posterior) -> list[list[float]]:
+def _terms(data: Dataset, pmm: PMM, scaling: Scaling) -> list[list[float]]:
     """The basis at the training controls, by which another one of the same name is known."""
-    return np.asarray(posterior.scaling.coefficients(posterior.pmm.basis, posterior.data.controls)).tolist()
+    return np.asarray(scaling.coefficients(pmm.basis, data.controls)).tolist()
 
 
 def _description(
@@ -328,7 +331,7 @@ def _description(
         "field": posterior.pmm.field,
         "basis": basis,
         "basis_is_custom": custom,
-        "terms": _terms(posterior) if custom else None,
+        "terms": _terms(posterior.data, posterior.pmm, posterior.scaling) if custom else None,
         "prior": asdict(posterior.prior),
         "noise": asdict(posterior.noise),
         "scaling": posterior.scaling.to_dict(),

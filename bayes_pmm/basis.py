@@ -20,6 +20,9 @@ from bayes_pmm.settings import as_whole, in_range, plain_numbers
 
 __all__ = ["Affine", "Basis", "Custom", "Fourier", "InversePowers", "Polynomial", "parse_basis"]
 
+STANDS_OUT = 1.5
+"""Times by which the widest gap on a circle exceeds the next one where it is outside the data. A judgement."""
+
 
 class Basis:
     """Base class of the bases."""
@@ -108,16 +111,22 @@ class Fourier(Basis):
     def places(self, controls, trained):
         """Controls within one period, which begins in the middle of the widest gap that the data leave on the circle.
 
-        So the same phase is the same place, however many periods away.
+        So the same phase is the same place, however many periods away. Where no gap stands out the data cover the
+        circle, and what lies in the widest one is at the nearest of the data: no place is outside.
         """
         phases = np.sort(np.mod(trained, self.period), axis=0)
         following = np.concatenate([phases[1:], phases[:1] + self.period])
-        widest = np.argmax(following - phases, axis=0)[None]
+        gaps = following - phases
+        widest = np.argmax(gaps, axis=0)[None]
         begin = np.take_along_axis(phases + following, widest, axis=0)[0] / 2
-        with np.errstate(
-            invalid="ignore"
-        ):  # infinity has no phase, and is refused where controls are checked
-            return begin + np.mod(controls - begin, self.period)
+        half = np.take_along_axis(gaps, widest, axis=0)[0] / 2
+        # A single row is one gap and no other.
+        second = np.sort(gaps, axis=0)[-2] if len(gaps) > 1 else 0.0
+        covered = 2 * half <= STANDS_OUT * second
+        # Infinity has no phase, and is refused where controls are checked.
+        with np.errstate(invalid="ignore"):
+            places = begin + np.mod(controls - begin, self.period)
+        return np.where(covered, np.clip(places, begin + half, begin + self.period - half), places)
 
     def __str__(self):
         return f"fourier:{self.order}:{self.period!r}"
@@ -193,6 +202,15 @@ class Custom(Basis):
         except jax.errors.TracerArrayConversionError as error:
             raise InputError(
                 f"basis {self}: the function turns JAX's arrays into NumPy's; write it with jax.numpy instead of numpy"
+            ) from error
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.NonConcreteBooleanIndexError,
+            jax.errors.TracerIntegerConversionError,
+        ) as error:
+            raise InputError(
+                f"basis {self}: the function does with values of the controls what cannot be compiled, such as if,"
+                " float() or c[c > 0]; write jnp.where(condition, a, b) for the one, and leave out the others"
             ) from error
         shape: tuple[int, ...] = getattr(found, "shape", ())
         if len(shape) != 2 or shape[0] != c.shape[0]:

@@ -6,7 +6,7 @@ bands outside, take a generous dimension, or judge by leave-future-out, which pr
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,7 +24,7 @@ from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.loo import Loo, loo
 from bayes_pmm.outputs import Output
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.predict import any_part, bands_of, combinations
+from bayes_pmm.predict import combinations, summarised
 from bayes_pmm.settings import as_key, in_range
 
 if TYPE_CHECKING:
@@ -222,18 +222,22 @@ class Comparison:
             weights are to be chosen and a model has no leave-future-out while others have.
         """
         w, doubted = self._weights(weights), self._doubted(weights)
-        wanted = None if outputs is None else combinations(self.models[0].fit.posterior, outputs)
+        if outputs is not None and not isinstance(outputs, str | Output):
+            outputs = tuple(outputs)
         key = None if key is None else as_key(key)
         # Of more than a hundred models none may reach that.
         least = min(NOTICEABLE, w.max())
         members = [(m, x) for m, x in zip(self.models, w, strict=True) if x >= least]
+        # What gives a line depends on how a model reads the columns. Mistakes come before the work.
+        wanted = [None if outputs is None else combinations(m.fit.posterior, outputs)[1] for m, _ in members]
         used: list[Bands] = []
         samples: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-        for i, (m, _) in enumerate(members):
+        for i, ((m, _), coefficients) in enumerate(zip(members, wanted, strict=True)):
             own = None if key is None else jax.random.fold_in(key, i)
-            used.append(m.fit.predict(controls, key=own))
+            used.append(m.fit.predict(controls, outputs=outputs, key=own))
             for kind in KINDS:
-                samples[kind].append(m.fit.sample(used[-1].controls, kind, key=own, joint=False))
+                drawn = m.fit.sample(used[-1].controls, kind, key=own, joint=False)
+                samples[kind].append(drawn if coefficients is None else drawn @ coefficients.T)
         # One table of draws needs chains of one length: the longer ones are thinned.
         length = min(s.shape[1] for s in samples[KINDS[0]])
         joined = {
@@ -251,22 +255,19 @@ class Comparison:
             name: np.any([b.doubts[name] for b in used if name in b.doubts], axis=0)
             for name in dict.fromkeys(name for b in used for name in b.doubts)
         }
-        averaged = bands_of(
-            members[0][0].fit.posterior,
-            used[0].controls,
+        return summarised(
             joined,
-            status,
-            reasons,
             chains * len(chains) / chains.sum(),
-            doubts,
             levels,
-            wanted,
+            controls=used[0].controls,
+            control_names=used[0].control_names,
+            output_names=used[0].output_names,
+            # By its basis a model may know a point inside that is outside for another.
+            extrapolated=np.any([b.extrapolated for b in used], axis=0),
+            status=status,
+            reasons=reasons,
+            doubts=doubts,
         )
-        # By its basis a model may know a point inside that is outside for another.
-        extrapolated = np.any([b.extrapolated for b in used], axis=0)
-        if wanted is not None:
-            extrapolated = any_part(extrapolated, wanted[1])
-        return replace(averaged, extrapolated=extrapolated)
 
     def _default(self, weights: Weights | None) -> Weights:
         if weights is not None:

@@ -6,7 +6,7 @@ them.
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from textwrap import fill
 from typing import Any, TypeVar
@@ -320,7 +320,10 @@ def _grid_curves(controls: np.ndarray, along: int | None, trained: np.ndarray) -
     others, of = rest[rows[:, 0]], len(rows)
     # More would hide each other. First the one at each of the data's own values, and the rest evenly.
     if of > MAX_CURVES:
-        unit = np.ptp(rest, axis=0)
+        # A curve at the limit 1/L → 0 is infinitely far from all data.
+        finite = np.isfinite(rest)
+        unit = np.max(rest, axis=0, where=finite, initial=-np.inf)
+        unit = unit - np.min(rest, axis=0, where=finite, initial=np.inf)
         unit = np.where(unit > 0, unit, 1.0)
         own = np.unique(np.delete(trained, along, axis=1), axis=0)
         apart = np.linalg.norm((others[:, None] - own[None]) / unit, axis=2)
@@ -347,14 +350,32 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     if len(names) == 1:
         values, own = curves.others[:, 0], trained[:, 0]
         every = np.concatenate([values, own])
-        unit = Normalize(every.min(), every.max())
+        every = every[np.isfinite(every)]
+        unit = Normalize(every.min(), every.max()) if len(every) else Normalize()
         # The brightest end of the map cannot be seen on white.
         shade = lambda v: colormaps["viridis"](0.9 * unit(v))
-        colors, marks = list(shade(values)), shade(own)
+        # Infinity is no end of the map, which would look like the largest number.
+        colors, marks = [shade(v) if np.isfinite(v) else "C1" for v in values], shade(own)
     else:
         colors, marks = [f"C{k}" for k in range(len(curves.rows))], "0.6"
-    for color, others, rows in zip(colors, curves.others, curves.rows, strict=True):
+    # A limit such as 1/L → 0 is the same point on all curves, and stands beside them.
+    along = bands.controls[curves.rows[0], curves.along]
+    limits = curves.rows[:, np.flatnonzero(~np.isfinite(along))[:1]]
+    curves = replace(curves, rows=curves.rows[:, np.isfinite(along)])
+    beside = np.full(len(limits), np.nan)
+    if limits.size:
+        ends = np.concatenate([along[np.isfinite(along)], places[:, curves.along]])
+        beside = ends.max() + np.ptp(ends) * (0.08 + 0.015 * np.arange(len(limits)))
+        ax.annotate("∞", (beside.mean(), 0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
+    for color, others, rows, limit, edge in zip(
+        colors, curves.others, curves.rows, limits, beside, strict=True
+    ):
         x = bands.controls[rows, curves.along]
+        for i in limit:
+            whiskers = [[middle[i, q] - low[i, q]], [high[i, q] - middle[i, q]]]
+            ax.errorbar([edge], [middle[i, q]], yerr=whiskers, fmt=".", color=color, lw=1, ms=3)
+            if exact is not None:
+                ax.plot([edge], [exact[i]], "x", color="C3", ms=4)
         ax.fill_between(x, low[rows, q], high[rows, q], color=color, alpha=0.2, lw=0)
         label = ", ".join(f"{n} = {v:.4g}" for n, v in zip(names, others, strict=True))
         inside = np.where(bands.extrapolated[rows, q], np.nan, middle[rows, q])

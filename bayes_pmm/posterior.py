@@ -17,6 +17,7 @@ from bayes_pmm.basis import Custom
 from bayes_pmm.data import Dataset
 from bayes_pmm.defect import Growth, distances
 from bayes_pmm.errors import InputError
+from bayes_pmm.memory import fits_into_memory
 from bayes_pmm.model import PMM
 from bayes_pmm.noise import Noise
 from bayes_pmm.outputs import output_named
@@ -39,15 +40,17 @@ class Posterior:
     prior : Prior
     noise : Noise
     scaling : Scaling, optional
-        Fitted to the data unless a stored one is given.
+        Fitted to the data unless a stored one is given. ``dataclasses.replace`` keeps it: with another basis or other
+        outputs give ``scaling=None`` too.
     widening : Widening
         How much bands are stretched outside the data. It is no part of the density.
 
     Raises
     ------
     InputError
-        If the outputs do not fit the columns, the basis has more terms than there are rows, nothing says how noisy a
-        column is, levels stand in the wrong order in every row, or the data have no unit to work in.
+        If the outputs do not fit the columns, the basis has more terms than there are different controls, nothing says
+        how noisy a column is, levels stand in the wrong order in every row, the data have no unit to work in, or a
+        given scaling is of another basis or other outputs.
 
     Warns
     -----
@@ -103,10 +106,13 @@ class Posterior:
         pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
         object.__setattr__(self, "pmm", pmm)
         if not isinstance(pmm.basis, Custom):  # whose terms are the user's own affair
-            terms, rows = pmm.basis.n_terms(self.data.n_controls), int(self.data.mask.any(axis=1).sum())
-            if terms > max(rows, 1 + self.data.n_controls):
+            terms = pmm.basis.n_terms(self.data.n_controls)
+            # Repeated rows say nothing more of the terms.
+            places = len(np.unique(self.data.controls[self.data.mask.any(axis=1)], axis=0))
+            if terms > max(places, 1 + self.data.n_controls):
                 raise InputError(
-                    f"basis {pmm.basis}: {terms} terms, more than the {rows} rows of data; use a lower degree"
+                    f"basis {pmm.basis}: {terms} terms, more than the {places} different controls of the data; use a"
+                    " lower degree"
                 )
         if not self.noise.floor:
             bare = [n for n, e in zip(self.data.output_names, self.data.rms_errors, strict=True) if e == 0]
@@ -115,7 +121,8 @@ class Posterior:
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
         # Past this line it is there, as its annotation says.
-        if vars(self)["scaling"] is None:
+        given = vars(self)["scaling"] is not None
+        if not given:
             for name, output in zip(self.data.output_names, self.pmm.outputs, strict=True):
                 if output_named(name) not in (None, output):
                     warnings.warn(
@@ -127,11 +134,23 @@ class Posterior:
             slips.check_errors(self.data)
             slips.check_typos(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
+        # Inside a compiled function the units are traced, and what depends on them was checked outside.
+        if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(vars(self.scaling))):
+            with jax.ensure_compile_time_eval():
+                if given and not self.scaling.suits(self.data, pmm.outputs, pmm.basis):
+                    raise InputError(
+                        f"the scaling was fitted for another basis or other outputs than {pmm.basis} and"
+                        f" {', '.join(map(str, pmm.outputs))}; have it fitted again, as in replace(posterior, pmm=...,"
+                        " scaling=None)"
+                    )
+                self._check_empty_rows()
+
+    def _check_empty_rows(self):
         empty = np.flatnonzero(~self.data.mask.any(axis=1))
         if empty.size and not np.isfinite(np.asarray(self.terms(self.data.controls))).all():
             raise InputError(
-                f"basis {pmm.basis}: not finite at the controls of row {empty[0]} or another that has no value; remove"
-                " such rows"
+                f"basis {self.pmm.basis}: not finite at the controls of row {empty[0]} or another that has no value;"
+                " remove such rows"
             )
 
     def __repr__(self):
@@ -181,7 +200,21 @@ class Posterior:
         return self._by_output(controls, distances)
 
     def covariance_of_defect(self, growth: Growth, controls: np.ndarray, output: int) -> np.ndarray:
-        """Covariance (N, N) of an output's defect at controls (N, p), in units of its scale and the output's spread."""
+        """Covariance (N, N) of an output's defect at controls (N, p), in units of its scale and the output's spread.
+
+        Raises
+        ------
+        InputError
+            If those of all outputs do not fit into the machine's memory.
+        """
+        # One matrix of each output; differences of all controls and their squares; and eigenvectors with what is made
+        # of them.
+        matrices = self.data.n_outputs + 2 * self.data.n_controls + 4
+        fits_into_memory(
+            8.0 * matrices * len(controls) ** 2,
+            f"the defect's covariances between {len(controls)} controls",
+            "predict at fewer controls at a time",
+        )
         return growth.covariance(self.placed(output), self.places(controls, output), output)
 
     def _by_output(self, controls: np.ndarray, of: Callable[[Dataset, np.ndarray], np.ndarray]) -> np.ndarray:

@@ -8,9 +8,7 @@ of the output's training errors (rms).
 
 import itertools
 import math
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +20,7 @@ from bayes_pmm.columns import columns_by_name
 from bayes_pmm.doubts import bend
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, floors_of, outputs_of
+from bayes_pmm.memory import fits_into_memory
 from bayes_pmm.outputs import Output, parse_output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import in_order, stretch
@@ -34,15 +33,13 @@ __all__ = [
     "check_memory",
     "combinations",
     "outputs_at",
+    "summarised",
     "widened",
     "with_noise",
 ]
 
 COPIES = 6
 """Arrays of all draws that bands are made from at once, about."""
-
-CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much memory a container may have (control groups, versions 2 and 1)."""
 
 _BLOCK = 256
 
@@ -92,26 +89,11 @@ def check_memory(controls: int, outputs: int, draws: int) -> None:
     InputError
         With how much is needed and how much there is.
     """
-    needed, there = 8 * COPIES * controls * outputs * draws, _memory()
-    if needed > there:
-        raise InputError(
-            f"{controls} controls with {outputs} outputs and {draws} draws need about {needed / 2**30:.2g} GiB, and"
-            f" this machine has {there / 2**30:.2g}; predict at fewer controls at a time"
-        )
-
-
-def _memory() -> float:
-    """Bytes of this machine, or of this container where that has fewer; infinite where neither is said."""
-    try:
-        found = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        found = np.inf
-    for limit in CONTAINER_LIMITS:
-        try:
-            found = min(found, float(Path(limit).read_text("ascii")))
-        except (OSError, ValueError):  # there is none, or it is "max"
-            continue
-    return found
+    fits_into_memory(
+        8 * COPIES * controls * outputs * draws,
+        f"{controls} controls with {outputs} outputs and {draws} draws",
+        "predict at fewer controls at a time",
+    )
 
 
 def combinations(
@@ -158,9 +140,11 @@ def _coefficients(posterior: Posterior, name: str | Output) -> np.ndarray:
             for sign in (-1.0, 1.0):
                 if np.array_equal(row + sign * other, target):
                     return unit[q] + sign * unit[p]
+        # The same line downwards, or the same level counted from the other end.
         for q, row in spectral:
-            if np.array_equal(-row, target):
-                return -unit[q]
+            for sign in (-1.0, 1.0):
+                if np.array_equal(sign * row, target):
+                    return sign * unit[q]
     raise InputError(
         f"output {name!r} is neither fitted nor the sum or difference of two fitted levels or lines; there are"
         f" {', '.join(map(str, outputs))}"
@@ -331,26 +315,39 @@ def bands_of(
         samples = {kind: values @ coefficients.T for kind, values in samples.items()}
         extrapolated = any_part(extrapolated, coefficients)
         doubts = {name: any_part(where, coefficients) for name, where in doubts.items()}
+    weights = np.ones(len(next(iter(samples.values())))) if weights is None else weights
+    return summarised(
+        samples,
+        weights,
+        levels,
+        controls=controls,
+        control_names=posterior.data.control_names,
+        output_names=names,
+        extrapolated=extrapolated,
+        status=status,
+        reasons=reasons,
+        doubts=doubts,
+    )
+
+
+def summarised(
+    samples: dict[str, np.ndarray],
+    weights: np.ndarray,
+    levels: float | Sequence[float] | np.ndarray,
+    **about: Any,
+) -> Bands:
+    """Bands from draws (chain, draw, N, W) of what they are of, chains weighted by weights (chain,).
+
+    ``about`` is everything else that :class:`~bayes_pmm.bands.Bands` hold.
+    """
     probabilities = probabilities_of(levels)
     mean, sd, quantiles = {}, {}, {}
     for kind, values in samples.items():
         flat = values.reshape(-1, *values.shape[2:])
-        w = np.repeat(np.ones(len(values)) if weights is None else weights, values.shape[1])
+        w = np.repeat(weights, values.shape[1])
         mean[kind] = np.average(flat, axis=0, weights=w)
         # As np.cov does it with aweights.
         degrees = w.sum() - np.sum(w**2) / w.sum()
         sd[kind] = np.sqrt(np.tensordot(w, (flat - mean[kind]) ** 2, axes=1) / degrees)
         quantiles[kind] = scores.quantiles(flat, probabilities, w)
-    return Bands(
-        controls=controls,
-        control_names=posterior.data.control_names,
-        output_names=names,
-        mean=mean,
-        sd=sd,
-        quantiles=quantiles,
-        extrapolated=extrapolated,
-        status=status,
-        reasons=reasons,
-        doubts=doubts,
-        probabilities=probabilities,
-    )
+    return Bands(mean=mean, sd=sd, quantiles=quantiles, probabilities=probabilities, **about)

@@ -22,18 +22,18 @@ __all__ = ["render_report", "summary"]
 def summary(fit: Fit, bands: Bands | None = None) -> dict:
     """What ``summary.json`` holds; None where a number does not exist, as those of predictions without bands."""
     d, info = fit.diagnosis, fit.draws.info
-    names, exact = fit.posterior.data.output_names, info.get("against_exact")
+    names = fit.posterior.data.output_names
     sigma = dict.fromkeys(names)
     if fit.posterior.noise.floor:
         sigma = dict(zip(names, map(float, median_floor(fit.posterior, fit.draws, fit.weights)), strict=True))
-    return {
+    found = {
         "status": d.status,
         "reasons": list(d.reasons),
         "max_rhat": d.max_rhat,
         "min_ess": d.min_ess,
         "divergences": d.divergences,
-        "pareto_k": _number(info.get("pareto_k")),
-        "against_exact": exact and {k: _number(v) for k, v in exact.items()},
+        "pareto_k": info.get("pareto_k"),
+        "against_exact": info.get("against_exact"),
         "sampler": info["sampler"],
         "dim": fit.posterior.pmm.dim,
         "chains": info["chains"],
@@ -45,10 +45,13 @@ def summary(fit: Fit, bands: Bands | None = None) -> dict:
         "doubtful": None if bands is None else int(bands.doubtful.sum()),
         "doubts": {} if bands is None else {k: int(v.sum()) for k, v in bands.doubts.items() if v.any()},
     }
+    return {k: _known(v) for k, v in found.items()}
 
 
-def _number(value: object) -> object:
-    """The value itself, or None for a number that JSON does not know."""
+def _known(value: object) -> object:
+    """The value itself, with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {k: _known(v) for k, v in value.items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -85,6 +88,7 @@ def render_report(
     facts = summary(fit, bands)
     return template.render(
         facts=facts,
+        diagnosis=fit.diagnosis,
         settings=(about or {})
         | {
             "controls": ", ".join(data.control_names),

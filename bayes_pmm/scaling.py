@@ -24,6 +24,9 @@ ROUNDING = 1e-11
 SMALLEST = 1e-140
 """Least unit of outputs: squares of noises of 1e-12 of it are numbers still. One over it is the largest."""
 
+ALIKE = 1e-3
+"""Terms that differ by less are the same basis, in float32 too."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -69,6 +72,33 @@ class Scaling:
         tail = (1,) * (jnp.ndim(values) - 1)
         shift, scale = jnp.asarray(self.shift), jnp.asarray(self.scale)
         return shift.reshape(*tail, -1) + scale.reshape(*tail, -1) * values
+
+    def suits(self, data: Dataset, outputs: tuple[Output, ...], basis: Basis) -> bool:
+        """Whether it can have been fitted for such outputs and this basis, be it to other data or by a reference."""
+        if not len(self.shift) == len(self.scale) == len(self.spread) == len(outputs):
+            return False
+        if len(self.term_reference) != basis.n_terms(data.n_controls):
+            return False
+        for operator in {o.operator for o in outputs}:
+            own = [
+                (o, m, s)
+                for o, m, s in zip(outputs, self.shift, self.scale, strict=True)
+                if o.operator == operator
+            ]
+            shifts = [m for o, m, _ in own if o.kind in ("level", "expectation")]
+            units = [s**0.5 if o.kind == "transition" else s for o, _, s in own]
+            centred = [m for o, m, _ in own if o.kind in ("difference", "transition")]
+            if len({*shifts}) > 1 or any(centred) or not np.allclose(units, units[0], rtol=1e-9, atol=0.0):
+                return False
+        controls = data.controls[data.mask.any(axis=1)]
+        reference, width = np.asarray(self.control_reference), np.asarray(self.control_scale)
+        phi = np.asarray(self.coefficients(basis, np.concatenate([controls, reference[None]])))
+        # By its definition each term is 0 at the reference, and its root mean square at the rows fitted to is 1.
+        if basis.has_constant and not np.allclose(phi[-1], np.arange(phi.shape[1]) == 0, atol=ALIKE):
+            return False
+        fitted_here = np.all(np.abs(controls.mean(axis=0) - reference) < 1e-9 * width)
+        fitted_here &= np.allclose(controls.std(axis=0), width, rtol=1e-9)
+        return not fitted_here or np.allclose(np.sqrt(np.mean(phi[:-1] ** 2, axis=0)), 1.0, atol=ALIKE)
 
     def to_dict(self) -> dict:
         """Plain lists, for storage."""

@@ -20,6 +20,7 @@ from bayes_pmm.fit import Fit, as_posterior, fit
 from bayes_pmm.inference import Laplace, Method, Variational, as_method
 from bayes_pmm.judging import mixture
 from bayes_pmm.posterior import Posterior
+from bayes_pmm.predict import outputs_at
 from bayes_pmm.scaling import fit_scaling
 from bayes_pmm.settings import as_key, as_whole, in_range, stream
 
@@ -212,7 +213,7 @@ def refit_without(
     InputError
         If what is left is not a data set, or cannot be scaled.
     BayesPMMError
-        If no start fits it.
+        If no start fits it, or draws or their outputs are not finite.
     """
     if isinstance(method, Laplace | Variational):
         # Nobody sees how a refit compares with exact draws, which take far longer than it.
@@ -220,7 +221,18 @@ def refit_without(
     # Chains must agree at what was left out too, not only where they saw data.
     data = posterior.data
     there = data.controls[(left & data.mask).any(axis=1)]
-    return fit(without(posterior, left, keep_units=keep_units), method, key=key, controls=there)
+    found = fit(without(posterior, left, keep_units=keep_units), method, key=key, controls=there)
+    values = (
+        *found.draws.sites.values(),
+        found.training_outputs,
+        outputs_at(found.posterior, found.draws, there),
+    )
+    if not all(np.isfinite(v).all() for v in values):
+        raise BayesPMMError(
+            "some draws of the refit, or their outputs, are not finite, so that nothing can be predicted from them; try"
+            " another key or more warm-up"
+        )
+    return found
 
 
 def leave_future_out(
@@ -248,7 +260,7 @@ def leave_future_out(
     control : str, optional
         Leave out along this control only; default each control in turn.
     end : {"both", "upper", "lower"}
-        At which ends of a control.
+        At which ends of a control; a direction has one only.
     direction : array (p,), optional
         Leave out along this direction instead, in controls divided by their standard deviations; it points outwards.
     share : float
@@ -280,6 +292,11 @@ def leave_future_out(
         raise InputError(
             f"share = {share!r}, steps = {steps}, end = {end!r}: use a share between 0 and 1, at least one step, and"
             f" one of {', '.join(ENDS)}"
+        )
+    if direction is not None and end != "both":
+        raise InputError(
+            f"end = {end!r} beside a direction: a direction has one end, where it points to; leave end out, and turn"
+            " the direction's signs for the other one"
         )
     key = as_key(key)
     plan, skipped = [], []

@@ -17,6 +17,7 @@ ROOMS = (
     "settings",
     "locks",
     "files",
+    "memory",
     "scores",
     "convergence",
     "hermitian",

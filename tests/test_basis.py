@@ -103,6 +103,21 @@ def test_a_function_of_numpy_says_what_to_write():
         basis.n_terms(1)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda c: c if c[0, 0] > 0 else 2 * c,
+        lambda c: c * float(c[0, 0]),
+        lambda c: c[c[:, 0] > 0],
+        lambda c: c * [1.0, 2.0][c[0, 0].astype(int)],
+    ],
+    ids=["if", "float", "mask", "index"],
+)
+def test_a_function_that_cannot_be_compiled_says_what_to_write(function):
+    with pytest.raises(InputError, match=r"basis mine: .* cannot be compiled.* jnp\.where"):
+        Custom(function, name="mine").n_terms(1)
+
+
 class TestScaledTerms:
     @pytest.mark.parametrize("basis", BASES, ids=str)
     def test_vanish_at_the_reference(self, basis):
@@ -212,6 +227,20 @@ def test_a_period_away_is_the_same_place():
     across = _two_levels([1.8, 1.9, 0.0, 0.2], bp.Fourier(1, 2.0))
     assert not across.extrapolated(np.array([[1.95], [4.1]])).any()
     assert across.extrapolated(np.array([[1.0]])).all()
+
+
+@pytest.mark.parametrize("start", [0.0, 0.013, 0.9])
+def test_a_circle_that_is_covered_has_no_outside(start):
+    N = 12
+    phases = start + np.arange(N) / N
+    at = np.linspace(-1.0, 3.0, 97)[:, None] + start
+    posterior = _two_levels(phases, bp.Fourier(1, 1.0))
+    assert not posterior.extrapolated(at).any()
+    assert not posterior.distances(at).any()
+    # Without one of its phases it has a gap twice as wide as the others.
+    gap = (np.mod(at - start, 1.0) > 3.01 / N) & (np.mod(at - start, 1.0) < 4.99 / N)
+    fewer = _two_levels(np.delete(phases, 4), bp.Fourier(1, 1.0))
+    np.testing.assert_array_equal(fewer.extrapolated(at)[:, 0], gap[:, 0])
 
 
 def test_each_output_has_a_circle_of_its_own():

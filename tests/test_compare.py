@@ -391,6 +391,25 @@ def test_a_point_is_outside_if_it_is_for_any_model():
         assert bands.doubtful.any()
 
 
+def test_each_model_reads_the_columns_in_its_own_way():
+    """A line is one column of a model and the difference of two of another; the highest level depends on dim."""
+    c = np.linspace(0, 1, 8)
+    data = Dataset.from_columns({"g": c}, {"a": 1 + c**2, "b": 2.2 + 3 * c}, 0.1)
+    models = {
+        str(pmm.outputs[1]): fit(Posterior(data, pmm), FromPrior(30), key=0)
+        for pmm in (PMM(["E0", "E1"], dim=2), PMM(["E0", "E1-E0"], dim=2), PMM(["E0", "E[-1]"], dim=3))
+    }
+    found, at = compare(models, key=0), [[0.5], [2.0]]
+    for output, names in (("E1-E0", ["E1", "E1-E0"]), ("E[-1]", ["E1", "E[-1]"])):
+        means = {name: models[name].predict(at, outputs=output).mean["latent"] for name in names}
+        for share in (0.0, 0.25):
+            weights = dict(zip(names, (share, 1 - share), strict=True))
+            mixed = found.predict(at, weights, outputs=iter([output]))
+            np.testing.assert_allclose(mixed.mean["latent"], sum(weights[n] * means[n] for n in names))
+            assert mixed.output_names == (output,)
+            np.testing.assert_array_equal(mixed.extrapolated, [[False], [True]])
+
+
 def test_weights_by_name(lines):
     found = compare(lines, key=0)
     at = np.array([[1.0], [3.0]])

@@ -11,7 +11,7 @@ import pytest
 from canned import canned
 
 import bayes_pmm as bp
-from bayes_pmm import predict, progress
+from bayes_pmm import memory, predict, progress
 from bayes_pmm.bands import QUANTILES
 from bayes_pmm.diagnostics import LIMITS, diagnose
 from bayes_pmm.errors import InputError
@@ -421,7 +421,7 @@ def test_a_line_now_and_then_without_a_terminal(monkeypatch, capsys):
 
 def test_more_predictions_than_memory_are_refused_before_the_work(two_level, monkeypatch):
     _, fit = two_level
-    monkeypatch.setattr(predict, "_memory", lambda: 2**20)
+    monkeypatch.setattr(memory, "_memory", lambda: 2**20)
     many = np.linspace(0.0, 3.0, 1000)[:, None]
     with pytest.raises(
         InputError, match=r"1000 controls with 2 outputs and 300 draws need about .* at fewer controls"
@@ -430,6 +430,14 @@ def test_more_predictions_than_memory_are_refused_before_the_work(two_level, mon
     with pytest.raises(InputError, match="need about"):
         bp.fit(fit.posterior, SMALL, key=0, controls=many)
     assert fit.predict(many[:5]).status == fit.status
+    # The covariances of a defect grow by the square of the controls.
+    outputs_need = 8 * predict.COPIES * len(many) * 2 * 300
+    monkeypatch.setattr(memory, "_memory", lambda: 1.5 * outputs_need)
+    fit.predict(many)
+    with pytest.raises(
+        InputError, match=r"covariances between 1000 controls need about .* at fewer controls"
+    ):
+        bp.with_defect(fit, bp.Defect((0.0, 0.1), (0.5, 0.5))).predict(many)
 
 
 def test_lines_between_fitted_levels(two_level):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from canned import FromPrior, canned
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import bayes_pmm as bp
@@ -262,6 +263,32 @@ def test_the_limit_of_an_inverse_basis_is_beside_the_curve():
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     assert [float(v) for v in crosses[0].get_ydata()] == [1.0]
     assert crosses[0].get_xdata()[0] > 20.0
+
+
+@pytest.mark.parametrize("control", ["L", "N"])
+@pytest.mark.parametrize("rows", [3, 8])
+def test_of_two_controls_the_limit_has_its_own_curve_and_place(control, rows):
+    c = np.random.default_rng(0).uniform(1, 8, size=(10, 2))
+    data = bp.Dataset(c, 1 + (2 / c).sum(axis=1)[:, None], None, ("L", "N"), ("E0",))
+    posterior = bp.Posterior(data, bp.PMM(["E0"], dim=2, basis="inverse:1"))
+    fit = bp.fit(posterior, FromPrior(20), key=0)
+    at = grid(np.append(np.linspace(2, 5, rows - 1), np.inf), np.append(np.arange(1.0, 8.0), np.inf))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bands = fit.predict(at)
+        figure = plot_bands(fit, bands, bands.mean["latent"], control=control)
+        figure.canvas.draw()
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.texts] == ["∞"]
+    other = "N" if control == "L" else "L"
+    handles = dict(zip(legend(figure), figure.legends[0].legend_handles, strict=True))
+    colors = [to_hex(h.get_color()) for name, h in handles.items() if name.startswith(f"{other} = ")]
+    assert f"{other} = inf" in handles
+    assert len(set(colors)) == len(colors) == min(rows if other == "L" else 8, MAX_CURVES)
+    # At the limit of the axis each curve has a point, beyond all numbers.
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert len(crosses) == len(colors)
+    assert all(line.get_xdata()[0] > c[:, int(control == "N")].max() for line in crosses)
 
 
 def test_of_many_curves_those_with_data_are_drawn(two):

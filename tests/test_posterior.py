@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -338,6 +339,21 @@ class TestMissingData:
         value = jax.jit(a.potential)(z, *a.training)
         assert float(value) == pytest.approx(float(jax.jit(b.potential)(z, *b.training)))
 
+    def test_a_row_without_any_value_is_allowed_in_compiled_functions(self):
+        full = dataset(1, rows=8, outputs=self.OUTPUTS)
+        values = np.array(full.values)
+        values[5] = np.nan
+        gaps = Dataset(full.controls, values, full.errors, full.control_names, full.output_names)
+        posterior = Posterior(gaps, PMM(self.OUTPUTS, dim=3))
+        z = random_z(posterior, 0)
+        expected = float(jax.jit(posterior.log_likelihood)(z))
+        arrays = jax.tree.map(jnp.asarray, posterior.arrays)
+        traced = jax.jit(lambda a, z: posterior.with_arrays(a).log_likelihood(z))(arrays, z)
+        assert float(traced) == pytest.approx(expected, rel=1e-12)
+        # So it is where the units are known but the posterior is made anew.
+        traced = jax.jit(lambda z: replace(posterior, noise=Noise()).log_likelihood(z))(z)
+        assert float(traced) == pytest.approx(expected, rel=1e-12)
+
     @fields
     @pytest.mark.parametrize("floor", [True, False])
     def test_leave_gradients_finite(self, field, floor):
@@ -670,6 +686,57 @@ def test_strengths_of_the_wrong_sign_are_refused():
     y = np.stack([c[:, 0], -c[:, 0] * 0.9], axis=1)
     with pytest.raises(InputError, match="cannot be negative"):
         Posterior(Dataset(c, y, None, ("g",), ("E0", "S")), PMM(["E0", "|<0|A|1>|^2"], dim=3))
+
+
+def test_repeated_rows_do_not_make_up_for_terms():
+    rng = np.random.default_rng(0)
+    few, enough = (np.tile(np.linspace(0.0, 1.0, k), 4)[:, None] for k in (2, 7))
+    posterior = lambda c: Posterior(
+        Dataset(c, rng.normal(size=c.shape), None, ("g",), ("E0",)), PMM(["E0"], dim=2, basis="poly:6")
+    )
+    with pytest.raises(InputError, match="7 terms, more than the 2 different controls"):
+        posterior(few)
+    assert posterior(enough).matrix_prior.n_matrices == 7
+
+
+def test_units_of_another_basis_or_of_other_outputs_are_refused():
+    c = np.linspace(1, 10, 8)[:, None]
+    data = Dataset(c, np.concatenate([1 + 2 / c, 4 - 1 / c], axis=1), None, ("L",), ("a", "b"))
+    posterior = Posterior(data, PMM(["E0", "E1"], dim=3))
+    for pmm in (
+        PMM(["E0", "E1"], dim=3, basis="inverse:1"),
+        PMM(["E0", "E1"], dim=3, basis="poly:2"),
+        PMM(["E0", "E1-E0"], dim=3),
+    ):
+        with pytest.raises(
+            InputError, match=r"fitted for another basis or other outputs than .*scaling=None"
+        ):
+            replace(posterior, pmm=pmm)
+        again = replace(posterior, pmm=pmm, scaling=None)
+        assert again.scaling == fit_scaling(data, pmm.outputs, pmm.basis)
+    # Without a constant a term is not 0 at the reference, and is known by its size.
+    bare = [
+        Custom(lambda c, p=p: jnp.concatenate([c**p, c], axis=1), has_constant=False) for p in (-1.0, -2.0)
+    ]
+    posterior = Posterior(data, PMM(["E0", "E1"], dim=3, basis=bare[0]))
+    with pytest.raises(InputError, match="another basis"):
+        replace(posterior, pmm=PMM(["E0", "E1"], dim=3, basis=bare[1]))
+
+
+@pytest.mark.parametrize("basis", ["affine", "poly:3", "inverse:2", "fourier:2:7.0"])
+def test_units_stay_with_what_they_suit(basis):
+    c = np.linspace(1, 10, 12)[:, None]
+    y = np.concatenate([1 + 2 / c, 4 - 1 / c, 3 - 3 / c, c**0, c**2], axis=1)
+    data = Dataset(c, y, None, ("L",), tuple("abcde"))
+    pmm = PMM(["E0", "E1", "E1-E0", "<0|A|0>", "|<0|A|1>|^2"], dim=3, basis=basis)
+    posterior = Posterior(data, pmm, scaling=fit_scaling(data, pmm.outputs, pmm.basis, np.array([2.0])))
+    for first in (posterior, replace(posterior, scaling=None)):
+        for others in (
+            {"pmm": replace(pmm, dim=4)},
+            {"noise": Noise(floor_scale=0.2)},
+            {"data": data.select(np.arange(7))},
+        ):
+            assert replace(first, **others).scaling is first.scaling
 
 
 def test_a_digit_too_many_is_said():

@@ -1,5 +1,6 @@
 """The report: what a reader has to know about a run stands on the page."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from canned import canned
 
-from bayes_pmm.report import SHOWN, render_report
+from bayes_pmm.diagnostics import Diagnosis
+from bayes_pmm.report import SHOWN, render_report, summary
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +17,20 @@ def fit():
     fit = canned(("g",), ("E0", "E1"), error=0.125)
     info = fit.draws.info | {"warmup": 7, "seconds": 8.2, "total_seconds": 63.9}
     return replace(fit, draws=replace(fit.draws, info=info))
+
+
+def test_the_summary_is_json_whatever_the_numbers(fit):
+    """Chains that stay at different places have an infinite R-hat, for which JSON has no word."""
+    info = fit.draws.info | {"against_exact": {"sampler": "nuts", "shift": float("nan")}, "seconds": np.inf}
+    failed = replace(
+        fit, diagnosis=Diagnosis("failed", ("x",), np.inf, np.nan, 0), draws=replace(fit.draws, info=info)
+    )
+    found = json.loads(json.dumps(summary(failed), allow_nan=False))
+    assert found["max_rhat"] is found["min_ess"] is found["seconds"] is None
+    assert found["against_exact"] == {"sampler": "nuts", "shift": None}
+    assert found["sigma"] == summary(fit)["sigma"]
+    failed = replace(failed, draws=fit.draws)
+    assert "Largest R-hat inf, smallest effective sample size nan" in text_of(render_report(failed))
 
 
 def text_of(page):

@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ from bayes_pmm.convergence import import_arviz, psis
 from bayes_pmm.defect import Defect
 from bayes_pmm.diagnostics import Diagnosis
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.inference.protocol import Draws
+from bayes_pmm.inference.protocol import Draws, silent
 from bayes_pmm.judging import judge_fit, mixture
 from bayes_pmm.judging_plots import ecdf_band, plot_left_out, plot_pit, plot_reliability
 from bayes_pmm.loo import _match, loo
@@ -239,6 +239,7 @@ def test_settings_that_cannot_be_used(straight):
     for wrong, message in (
         ({"control": "h"}, "no control is called"),
         ({"direction": [0.0]}, "direction of shape"),
+        ({"direction": [1.0], "end": "lower"}, "end = 'lower' beside a direction"),
         ({"share": 1.0}, "share"),
         ({"share": "a"}, "share = 'a'"),
         ({"steps": 0}, "steps = 0"),
@@ -650,3 +651,29 @@ def test_moment_matching_gives_the_density_of_a_datum_that_holds_the_posterior(s
     found, k = _match(0, x, lp, ll[:, 0], np.zeros(len(x)), evaluate, 0.4, 1.0)
     assert k < 0.7
     assert found == pytest.approx(stats.norm(0, np.hypot(1, size)).logpdf(y), abs=0.05)
+
+
+@dataclass(frozen=True)
+class Spoiled(Exact):
+    """Exact draws, but of the n-th run one is no number."""
+
+    bad: int = 1
+    runs: list = field(default_factory=list)
+
+    def run(self, posterior, key, *, progress=silent, checkpoint=None):
+        found = super().run(posterior, key, progress=progress, checkpoint=checkpoint)
+        self.runs.append(1)
+        if len(self.runs) == self.bad:
+            found.sites["shift"][0, 3] = np.nan
+        return found
+
+
+def test_a_refit_that_is_not_finite_is_a_failed_one(straight):
+    future = leave_future_out(straight, Spoiled(200, bad=2), key=0)
+    assert [r.status == "failed" for r in future.refits] == [False, True]
+    assert "not finite" in future.refits[1].reasons[0]
+    np.testing.assert_array_equal(np.isnan(future.log_density), future.refit == 1)
+    folds = k_fold(straight, Spoiled(200), 3, key=0)
+    np.testing.assert_array_equal(np.isnan(folds.z), folds.refit == 0)
+    with pytest.warns(UserWarning, match="not left out to learn the defect: upper end of g: .*not finite"):
+        assert bp.learn_defect(straight, Spoiled(200), key=0).scale > 0
