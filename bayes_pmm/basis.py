@@ -21,7 +21,7 @@ from bayes_pmm.settings import as_whole, in_range, plain_numbers
 __all__ = ["Affine", "Basis", "Custom", "Fourier", "InversePowers", "Polynomial", "parse_basis"]
 
 STANDS_OUT = 1.5
-"""Times by which the widest gap on a circle exceeds the next one where it is outside the data. A judgement."""
+"""Times by which the widest gap on a circle exceeds the median one where it is outside the data. A judgement."""
 
 
 class Basis:
@@ -120,9 +120,7 @@ class Fourier(Basis):
         widest = np.argmax(gaps, axis=0)[None]
         begin = np.take_along_axis(phases + following, widest, axis=0)[0] / 2
         half = np.take_along_axis(gaps, widest, axis=0)[0] / 2
-        # A single row is one gap and no other.
-        second = np.sort(gaps, axis=0)[-2] if len(gaps) > 1 else 0.0
-        covered = 2 * half <= STANDS_OUT * second
+        covered = (2 * half <= STANDS_OUT * np.median(gaps, axis=0)) & (len(gaps) > 2)
         # Infinity has no phase, and is refused where controls are checked.
         with np.errstate(invalid="ignore"):
             places = begin + np.mod(controls - begin, self.period)

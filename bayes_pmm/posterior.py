@@ -105,7 +105,9 @@ class Posterior:
             )
         pmm = self.pmm.sized(self.data.n_observed, self.data.n_controls)
         object.__setattr__(self, "pmm", pmm)
-        if not isinstance(pmm.basis, Custom):  # whose terms are the user's own affair
+        # A stored fit may be from before repeated rows did not count, and a custom basis is the user's own affair.
+        given = vars(self)["scaling"] is not None
+        if not (given or isinstance(pmm.basis, Custom)):
             terms = pmm.basis.n_terms(self.data.n_controls)
             # Repeated rows say nothing more of the terms.
             places = len(np.unique(self.data.controls[self.data.mask.any(axis=1)], axis=0))
@@ -121,7 +123,6 @@ class Posterior:
                     f"output {bare[0]}: no known error and the learned floor is off; give errors or leave the floor on"
                 )
         # Past this line it is there, as its annotation says.
-        given = vars(self)["scaling"] is not None
         if not given:
             for name, output in zip(self.data.output_names, self.pmm.outputs, strict=True):
                 if output_named(name) not in (None, output):
