@@ -25,6 +25,7 @@ from studies.extrapolation import (
     polynomial,
     rejudge,
     rescore,
+    rivals,
     run,
     table,
 )
@@ -397,6 +398,38 @@ def test_tasks_with_a_gap():
     np.testing.assert_array_equal(task.truth, whole.problem.exact(task.controls))
     np.testing.assert_allclose(task.distance[0], 0.5 / 9)
     assert not set(gap.tasks()) & set(run.all_tasks())
+
+
+def test_the_table_of_rivals_stands_on_the_page(capsys):
+    folder = Path(__file__).parent.parent
+    study = folder / "studies" / "extrapolation"
+    rivals.main([str(study / "results.jsonl"), "--out", str(study / "rivals.jsonl"), "--table"])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) > 4
+    page = (folder / "docs" / "studies" / "extrapolation.md").read_text("utf-8").splitlines()
+    assert not [line for line in printed if line not in page]
+
+
+@pytest.mark.slow
+def test_rivals_are_found_and_kept(tmp_path):
+    study = Path(ablations.__file__).parent
+    row = next(
+        r
+        for (t, m), r in lines.read(study / "results.jsonl").items()
+        if m == "pmm" and t == "ising/0/1e-2/10"
+    )
+    path, out = tmp_path / "one.jsonl", tmp_path / "rivals.jsonl"
+    path.write_text(json.dumps(row) + "\n", "utf-8")
+    rivals.main([str(path), "--out", str(out)])
+    ((_, found),) = lines.read(out).items()
+    assert found["dim"] < row["about"]["dim"]
+    assert np.shape(found["outputs"]) == np.shape(row["mean"])
+    first = out.read_bytes()
+    rivals.main([str(path), "--out", str(out)])
+    assert out.read_bytes() == first
+    # What it predicts next to the data is what they say.
+    nearest = np.argmin(row["distance"])
+    assert np.all(np.abs(np.subtract(found["outputs"], row["truth"])[nearest]) < 0.3)
 
 
 def test_the_table_of_gaps_stands_on_the_page(capsys):
