@@ -135,8 +135,8 @@ class Posterior:
             slips.check_errors(self.data)
             slips.check_typos(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
-        # Inside a compiled function the units are traced, and what depends on them was checked outside.
-        if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(vars(self.scaling))):
+        # Inside a compiled function the units are JAX's arrays, and what depends on them was checked outside.
+        if not any(isinstance(x, jax.Array) for x in jax.tree.leaves(vars(self.scaling))):
             with jax.ensure_compile_time_eval():
                 if given and not self.scaling.suits(self.data, pmm.outputs, pmm.basis):
                     raise InputError(

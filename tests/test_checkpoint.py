@@ -386,7 +386,7 @@ def test_a_folder_serves_one_run_only(tmp_path):
         (replace(posterior, noise=bp.Noise()), {}, "noise"),
         (replace(posterior, pmm=bp.PMM(["E0"], dim=2)), {}, "dim"),
         (replace(posterior, pmm=bp.PMM(["E0"], dim=1, field="complex")), {}, "field"),
-        (replace(posterior, pmm=bp.PMM(["E0"], dim=1, basis=basis), scaling=None), {}, "basis"),
+        (replace(posterior, pmm=bp.PMM(["E0"], dim=1, basis=basis), scaling=None), {}, "units"),
         (replace(posterior, scaling=replace(posterior.scaling, shift=(9.0,))), {}, "units"),
         (posterior, {"method": Saving(21)}, "method"),
         (posterior, {"key": 1}, "key"),

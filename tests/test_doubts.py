@@ -140,7 +140,7 @@ def test_doubts_are_where_their_strength_exceeds_one(bent):
     }
 
 
-def test_a_band_wider_than_twice_what_its_output_varies_is_doubted(bent):
+def test_a_band_wider_than_four_times_what_its_output_varies_is_doubted(bent):
     fit, _ = bent
     posterior = dataclasses.replace(fit.posterior, widening=bp.Widening(0.05, most=1.0))
     spread, training = posterior.scaling.spread[0], fit.training_outputs
@@ -148,15 +148,15 @@ def test_a_band_wider_than_twice_what_its_output_varies_is_doubted(bent):
     draws = np.random.default_rng(0).normal(size=(4, 60, 2, 1))
     draws = spread * (draws - draws.mean((0, 1))) / draws.std((0, 1))
     slope = min(0.05 / bend(posterior, training)[0], 1.0)
-    for sd in (0.3, 3.0):
+    for sd in (0.3, 6.0):
         found = strengths(posterior, fit.draws, far, sd * draws, training, np.ones(4))["wide"]
-        np.testing.assert_allclose(found, [[0.0], [sd * (1 + slope * 2**0.5) / 2]])
+        np.testing.assert_allclose(found, [[0.0], [sd * (1 + slope * 2**0.5) / LIMITS.width]])
     # The floor and a learned defect are parts of the band.
     with_floor = dataclasses.replace(posterior, noise=bp.Noise())
     sites = fit.draws.sites | {"floor": np.full((4, 60, 1), 3 * spread)}
     args = (dataclasses.replace(fit.draws, sites=sites), far, 0.0 * draws, training, np.ones(4))
-    np.testing.assert_allclose(strengths(with_floor, *args)["wide"], [[0.0], [1.5]])
-    np.testing.assert_allclose(strengths(with_floor, *args, 4 * draws)["wide"], [[0.0], [2.5]])
+    np.testing.assert_allclose(strengths(with_floor, *args)["wide"], [[0.0], [3.0 / LIMITS.width]])
+    np.testing.assert_allclose(strengths(with_floor, *args, 4 * draws)["wide"], [[0.0], [5.0 / LIMITS.width]])
 
 
 def test_values_that_need_vectors_do_not_count_as_bent_levels():
