@@ -60,8 +60,7 @@ class PMM:
     Raises
     ------
     InputError
-        If an expression or the basis does not parse, an output is given twice (counted from below and from above
-        too), the dimension is no whole number or
+        If an expression or the basis does not parse, an output is given twice, the dimension is no whole number or
         smaller than the highest level asked for needs, or the field is unknown.
     """
 
@@ -110,14 +109,6 @@ class PMM:
             if len({k % self.dim for k in output.levels}) < len(output.levels):
                 raise InputError(
                     f"output {output}: with dim = {self.dim} both indices are the same level; use another"
-                )
-        seen: dict[tuple, Output] = {}
-        for output in outputs:
-            what = (output.kind, output.operator, tuple(k % self.dim for k in output.levels))
-            if (first := seen.setdefault(what, output)) is not output:
-                raise InputError(
-                    f"outputs {first} and {output}: with dim = {self.dim} both are the same; give one of them, or"
-                    " another dim"
                 )
 
     def sized(self, n_data: int, n_controls: int) -> "PMM":

@@ -136,8 +136,6 @@ def test_the_default_dimension_follows_the_number_of_data():
         ({"outputs": ["E3"], "dim": 3}, "dim = 3 has no such level"),
         ({"outputs": ["E0", "nonsense"]}, "does not parse"),
         ({"outputs": ["E0", "E1", "E0"]}, "output E0 is given twice"),
-        ({"outputs": ["E0", "E[-3]"], "dim": 3}, r"outputs E0 and E\[-3\]: with dim = 3 both are the same"),
-        ({"outputs": ["E1-E0", "E[-1]-E0"], "dim": 2}, "with dim = 2 both are the same"),
     ],
 )
 def test_a_bad_model_is_refused(arguments, message):
