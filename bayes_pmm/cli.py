@@ -116,7 +116,7 @@ def cli(verbose: bool) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
     # Who writes E2=E1 means it, and a bare column named like another level is refused.
-    warnings.filterwarnings("ignore", message="column .* is fitted as ")
+    warnings.filterwarnings("ignore", message="column .* is fitted as .*, as the model says")
     jax.config.update("jax_enable_x64", True)
     cache = (
         os.environ.get("BAYES_PMM_CACHE") or Path(click.get_app_dir("bayes_pmm", force_posix=True)) / "jax"

@@ -143,7 +143,9 @@ def _isotonic(y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     if not wrong.any():
         return y
     centre = np.average(y.mean(axis=1), axis=0, weights=weights)
-    variance = np.average(((y - centre) ** 2).mean(axis=1), axis=0, weights=weights)
+    # Only ratios of variances count, and squares of very large numbers would be infinite.
+    apart = (y - centre) / max(np.max(np.abs(y - centre)), 1e-300)
+    variance = np.average((apart**2).mean(axis=1), axis=0, weights=weights)
     chain, draw, row = np.nonzero(wrong)
     off, w = y[chain, draw, row], 1.0 / np.maximum(variance, 1e-300)[row]
     m = y.shape[-1]

@@ -379,14 +379,14 @@ def test_a_folder_serves_one_run_only(tmp_path):
     assert_same(first.draws, again.draws)
     before = {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     prior = {n: 1.5 * getattr(posterior.prior, n) for n in names}
-    basis = bp.Custom(lambda c: jnp.concatenate([c**0, c], axis=1), name="affine")
+    basis = bp.Custom(lambda c: jnp.concatenate([c**0, c], axis=1), name="own")
     for other, settings, what in (
         (line(outlier=1.0), {}, "data"),
         (replace(posterior, prior=replace(posterior.prior, **prior)), {}, "prior"),
         (replace(posterior, noise=bp.Noise()), {}, "noise"),
         (replace(posterior, pmm=bp.PMM(["E0"], dim=2)), {}, "dim"),
         (replace(posterior, pmm=bp.PMM(["E0"], dim=1, field="complex")), {}, "field"),
-        (replace(posterior, pmm=bp.PMM(["E0"], dim=1, basis=basis), scaling=None), {}, "units"),
+        (replace(posterior, pmm=bp.PMM(["E0"], dim=1, basis=basis), scaling=None), {}, "basis"),
         (replace(posterior, scaling=replace(posterior.scaling, shift=(9.0,))), {}, "units"),
         (posterior, {"method": Saving(21)}, "method"),
         (posterior, {"key": 1}, "key"),

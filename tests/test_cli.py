@@ -67,6 +67,18 @@ def finished(levels, tmp_path_factory):
     return folder, options
 
 
+def test_values_exchanged_in_a_row_are_said(tmp_path, capsys):
+    path, c = tmp_path / "levels.csv", np.linspace(0, 1, 8)
+    rows = [[2 + x, x] if i == 3 else [x, 2 + x] for i, x in enumerate(c.tolist())]
+    path.write_text(
+        "c,E0,E1\n" + "".join(f"{x},{a},{b}\n" for x, (a, b) in zip(c.tolist(), rows, strict=True))
+    )
+    options = ["fit", path, "--controls", "c", "--outputs", "E0,E1", *QUICK, "--sampler", "nuts"]
+    code, _, err = run(capsys, *options, "--out", tmp_path / "run")
+    assert code == 0
+    assert "column E0 (output E0) lies above column E1 (output E1) in 1 of 8 rows" in err
+
+
 def test_run_folder_holds_the_contract(finished):
     folder, _ = finished
     names = {p.name for p in folder.iterdir()}

@@ -116,6 +116,16 @@ def test_draws_out_of_order_move_to_the_nearest_in_order():
         assert (after <= before + 1e-12).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_order_is_kept_whatever_the_unit():
+    y = np.random.default_rng(0).normal([0.0, 0.5, 1.0], [0.1, 1.0, 0.5], size=(200, 3))
+    levels = as_outputs(["E0", "E1", "E2"])
+    found = in_order(_draws(*y.T), levels, 5)
+    assert np.any(found != _draws(*y.T))
+    for unit in (1e200, 1e-200):
+        np.testing.assert_allclose(in_order(_draws(*(unit * y).T), levels, 5), unit * found, rtol=1e-9)
+
+
 def test_order_follows_the_levels_and_not_the_columns():
     y = np.array([[2.0, 1.0], [1.0, 3.0]])
     top_first = in_order(_draws(*y.T), as_outputs(["E[-1]", "E0"]), 3)[0, :, 0]
