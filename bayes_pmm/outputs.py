@@ -5,6 +5,7 @@ eigenvectors ``V`` (columns) of M(c), and says which levels and which secondary 
 count from 0 at the bottom; negative ones count from the top (``-1`` is the highest level).
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,15 +160,22 @@ _DIFFERENCE = re.compile(rf"E{_INDEX}\s*-\s*E{_INDEX}")
 _NAME = r"[^\W\d]\w*"
 _BRAKET = rf"<\s*(-?\d+)\s*\|\s*({_NAME})\s*\|\s*(-?\d+)\s*>"
 _EXPECTATION = re.compile(_BRAKET)
+_UNIT = re.compile(r"\s*[(\[][^()\[\]]*[)\]]$|\s*/\s*[^\W\d]+$|[\s_][^\W\d_]+$")
 _STRENGTH = re.compile(rf"\|\s*{_BRAKET}\s*\|\s*(?:\^|\*\*)\s*2")
 
 
 def output_named(name: str) -> Output | None:
-    """What a column's name says as an expression, or None."""
-    try:
-        return parse_output(name)
-    except InputError:
-        return None
+    """What a column's name says as an expression, or None; a unit behind it, as in "E1 (meV)", is not looked at.
+
+    Examples
+    --------
+    >>> output_named("E1 (meV)"), output_named("E1/meV"), output_named("E1_meV"), output_named("energy")
+    (Level(index=1), Level(index=1), Level(index=1), None)
+    """
+    for text in (name, _UNIT.sub("", name)):
+        with contextlib.suppress(InputError):
+            return parse_output(text)
+    return None
 
 
 def parse_output(expression: str) -> Output:

@@ -68,10 +68,13 @@ def plot_bands(
     Returns
     -------
     Figure
-        The one that the axes belong to, or a new one. The latent bands of all levels, the widest predictive band
-        dotted, data with known errors; where the output is extrapolated the background is grey, hatched where the band
-        is doubtful. With several controls on a grid there is a curve for each value of the others, at most 6, and the
-        data have the colour of their own value. A status that is not ok is written over the picture.
+        The one that the axes belong to, or a new one. With one control: the latent bands of all levels, the widest
+        predictive band dotted, data with known errors; where the output is extrapolated the background is grey, hatched
+        where the band is doubtful. With several controls on a grid: medians and the widest latent band against one of
+        them, a curve for each value of the others, at most 6, dotted outside the data and hatched where doubtful; the
+        data have the colour of their own value. With scattered points: the widest latent interval of each, coloured by
+        whether it is outside the data or doubtful, without the data. A status that is not ok is written over the
+        picture.
 
     Raises
     ------
@@ -327,10 +330,12 @@ def _grid_curves(controls: np.ndarray, along: int | None, trained: np.ndarray) -
         unit = np.where(unit > 0, unit, 1.0)
         own = np.unique(np.delete(trained, along, axis=1), axis=0)
         apart = np.linalg.norm((others[:, None] - own[None]) / unit, axis=2)
-        nearest = [int(i) for i in np.argmin(apart, axis=0)]
+        nearest = np.unique(np.argmin(apart, axis=0))
+        if len(nearest) > MAX_CURVES - 2:
+            nearest = nearest[np.linspace(0, len(nearest) - 1, MAX_CURVES - 2).round().astype(int)]
         evenly = np.linspace(0, of - 1, MAX_CURVES).round().astype(int).tolist()
         ends = [evenly[0], evenly[-1]]
-        chosen = sorted(list(dict.fromkeys([*ends, *nearest, *evenly]))[:MAX_CURVES])
+        chosen = sorted(list(dict.fromkeys([*ends, *nearest.tolist(), *evenly]))[:MAX_CURVES])
         rows, others = rows[chosen], others[chosen]
     return _Curves(along, others, rows, of)
 
@@ -349,7 +354,8 @@ def _family(ax: Axes, fit: Fit, bands: Bands, q: int, curves: _Curves, exact: np
     # With one other control its value sets the colour, of curves and data alike.
     if len(names) == 1:
         values, own = curves.others[:, 0], trained[:, 0]
-        every = np.concatenate([values, own])
+        # Of all rows, so that a colour means the same in every panel.
+        every = np.concatenate([values, np.delete(data.controls, curves.along, axis=1)[:, 0]])
         every = every[np.isfinite(every)]
         unit = Normalize(every.min(), every.max()) if len(every) else Normalize()
         # The brightest end of the map cannot be seen on white.

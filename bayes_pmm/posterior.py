@@ -55,8 +55,8 @@ class Posterior:
     Warns
     -----
     UserWarning
-        If a column is fitted as another output than its name says, levels stand in the wrong order in some rows, or
-        errors are likely in another unit than the data.
+        If a column is fitted as another output than its name says or has the same value in all rows, levels stand in
+        the wrong order in some rows, or errors are likely in another unit than the data.
 
     Examples
     --------
@@ -92,12 +92,18 @@ class Posterior:
             raise InputError(
                 f"Posterior({given}): a posterior takes a data set and then a model; write Posterior(data, PMM([...]))"
             )
-        for name, kind in (("prior", Prior), ("noise", Noise), ("widening", Widening)):
-            if not isinstance(getattr(self, name), kind):
-                raise InputError(
-                    f"{name} = {getattr(self, name)!r} is no {kind.__name__}; give for example bp.{kind.__name__}()"
+        kinds = {"prior": Prior, "noise": Noise, "widening": Widening}
+        for name, kind in kinds.items():
+            given = getattr(self, name)
+            if not isinstance(given, kind):
+                meant = next((other for other, k in kinds.items() if isinstance(given, k)), None)
+                advice = (
+                    f"write {meant}={given!r}"
+                    if meant is not None
+                    else f"give for example bp.{kind.__name__}()"
                     + (", or bp.Widening(0) for none" if name == "widening" else "")
                 )
+                raise InputError(f"{name} = {given!r} is no {kind.__name__}; {advice}")
         if len(self.pmm.outputs) != self.data.n_outputs:
             raise InputError(
                 f"the model has {len(self.pmm.outputs)} outputs and the data {self.data.n_outputs} columns"
@@ -133,6 +139,7 @@ class Posterior:
                     )
             slips.check_order(self.data, self.pmm.outputs)
             slips.check_errors(self.data)
+            slips.check_constants(self.data)
             slips.check_typos(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
         # Inside a compiled function the units are JAX's arrays, and what depends on them was checked outside.

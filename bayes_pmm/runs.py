@@ -219,18 +219,27 @@ def _execute(posterior, method, seed, folder, options, controls, rest, exact, de
             warnings.warn(f"saved without a defect, which could not be learned: {error}", stacklevel=2)
         else:
             done = with_defect(done, learned)
-    bands = None if controls is None else done.predict(controls, levels=levels)
-    shown = bands if bands is not None else done.predict(posterior.data.controls, levels=levels)
     try:
         # What a run that was killed while writing had already written is the same and is made again.
         for name in ("posterior.nc", "bands.csv", "bands.png", "report.html"):
             (folder / name).unlink(missing_ok=True)
-        done.save(folder / "posterior.nc")
+        # The draws first: whatever ends the rest, they can be loaded and predicted from.
+        with _memory_errors():
+            done.save(folder / "posterior.nc")
+            bands = None if controls is None else done.predict(controls, levels=levels)
+            shown = bands if bands is not None else done.predict(posterior.data.controls, levels=levels)
         if bands is not None:
             bands.to_csv(folder / "bands.csv")
         write_new(folder / "bands.png", png_bytes(plot_bands(done, shown, exact)))
         write_new(folder / "report.html", render_report(done, shown, exact, read_about(folder)))
         write_new(folder / "summary.json", json.dumps(summary(done, shown), indent=2) + "\n")
+    except MemoryError as error:
+        if not (folder / "posterior.nc").is_file():
+            raise
+        raise UnfinishedError(
+            f"{folder}: out of memory, and not finished; its draws are whole: bayes-pmm predict {folder} gives bands"
+            " at fewer controls at a time"
+        ) from error
     except (BayesPMMError, OSError) as error:
         reason = f"{folder}: not finished, because the disk is full" if disk_is_full(error) else str(error)
         raise UnfinishedError(f"{reason}; mend that; the checkpoints are kept") from error

@@ -15,7 +15,7 @@ from bayes_pmm.hull import inside_hull
 from bayes_pmm.outputs import Difference, Level, Output
 from bayes_pmm.scatter import scatter_of
 
-__all__ = ["check_errors", "check_order", "check_typos"]
+__all__ = ["check_constants", "check_errors", "check_order", "check_typos"]
 
 TOO_LARGE = 20.0
 """Known errors so many times the scatter of the data about a polynomial are likely in another unit. A judgement."""
@@ -45,6 +45,21 @@ def check_errors(data: Dataset) -> None:
             warnings.warn(
                 f"the known errors of {data.output_names[q]} ({data.rms_errors[q]:.2g}) are"
                 f" {data.rms_errors[q] / left:.2g} times what its data scatter about a polynomial: check their unit",
+                stacklevel=4,
+            )
+
+
+def check_constants(data: Dataset) -> None:
+    """Warn of an output that is exactly the same in all rows: long sampling would say no more than the column does."""
+    for name, column, error in zip(data.output_names, data.values.T, data.rms_errors, strict=True):
+        y = column[~np.isnan(column)]
+        with np.errstate(over="ignore"):
+            same = np.ptp(y) <= 1e-12 * np.abs(y).max()
+        if len(y) > 2 and same and error == 0:
+            others = " and fit the others alone" if data.n_outputs > 1 else ""
+            warnings.warn(
+                f"column {name} is {y[0]:g} in all {len(y)} rows: if no control moves it, leave it out{others}; as a"
+                " part of the model it takes long to sample, and may keep the rest from converging",
                 stacklevel=4,
             )
 

@@ -276,7 +276,10 @@ class Cells:
         return self.table.rows[row][self.table.header.index(name)].strip()
 
     def value(self, row: int, name: str) -> float:
-        """Return a finite number, or NaN for a missing one: an empty cell, NaN, NA or n/a."""
+        """Return an output: a finite number, or NaN for a missing one: an empty cell, NaN, NA or n/a."""
+        return self._number(row, name, ", or leave the cell empty where the output is missing")
+
+    def _number(self, row: int, name: str, otherwise: str = "") -> float:
         text = self.text(row, name)
         if not text or _MISSING.fullmatch(text):
             return float("nan")
@@ -289,15 +292,12 @@ class Cells:
                 advice = "write a point for the decimal comma"
             elif row == 0 and not infinite:
                 advice = f"a line of units is to be removed, or to begin with {_COMMENT}; else {advice}"
-            raise InputError(
-                f"{self._place(row, name)}{shown(text)} {what}; {advice}, or leave the cell of a "
-                f"missing output empty"
-            )
+            raise InputError(f"{self._place(row, name)}{shown(text)} {what}; {advice}{otherwise}")
         return number
 
     def finite(self, row: int, name: str) -> float:
         """Return a number that must not be missing."""
-        number = self.value(row, name)
+        number = self._number(row, name)
         if np.isnan(number):
             raise InputError(
                 f"{self._place(row, name)}the cell is empty or NaN, but a control, and a column in "
@@ -308,7 +308,7 @@ class Cells:
 
     def positive(self, row: int, name: str) -> float:
         """Return an error."""
-        number = self.value(row, name)
+        number = self._number(row, name)
         if not number > 0:
             what = "is empty or NaN" if np.isnan(number) else f"is {number!r}"
             raise InputError(

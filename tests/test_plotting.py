@@ -297,3 +297,27 @@ def test_of_many_curves_those_with_data_are_drawn(two):
     assert any("6 of 7 curves" in name for name in names)
     # The data's h lie between 0 and 1.
     assert {"h = 0", "h = 0.6667", "h = -2", "h = 2"} <= set(names)
+
+
+def test_where_every_curve_has_data_they_are_taken_from_all_of_them(two):
+    bands = two.predict(grid(np.linspace(0, 2, 5), np.linspace(0, 1, 21)))
+    names = legend(plot_bands(two, bands, control="J", outputs="E0"))
+    values = [float(name.removeprefix("h = ")) for name in names if name.startswith("h = ")]
+    assert len(values) == MAX_CURVES
+    assert values[0] == 0
+    assert values[-1] == 1
+    assert np.max(np.diff(values)) < 0.5
+
+
+def test_a_colour_is_the_same_value_in_every_panel(two):
+    data = two.posterior.data
+    values = data.values.copy()
+    values[data.controls[:, 1] > 0.5, 0] = np.nan  # E0 is missing there
+    posterior = replace(two.posterior, data=replace(data, values=values), scaling=None)
+    fit = bp.fit(posterior, FromPrior(20), key=0)
+    figure = plot_bands(fit, fit.predict(grid(np.linspace(0, 2, 5), [0.0, 0.5])))
+    places = np.flatnonzero(~np.isnan(values[:, 0]))
+    shades = [
+        next(c for c in ax.collections if isinstance(c, PathCollection)).get_facecolor() for ax in figure.axes
+    ]
+    np.testing.assert_allclose(shades[0], shades[1][places])

@@ -739,6 +739,39 @@ def test_units_stay_with_what_they_suit(basis):
             assert replace(first, **others).scaling is first.scaling
 
 
+def test_an_output_that_nothing_moves_is_said():
+    c = np.linspace(0, 1, 8)[:, None]
+    both = np.hstack([np.ones_like(c), 2 + c**2])
+
+    def posterior(values, errors=None):
+        names = ("E0", "E1")[: values.shape[1]]
+        return Posterior(Dataset(c, values, errors, ("g",), names), PMM(names, dim=3))
+
+    with pytest.warns(
+        UserWarning, match="column E0 is 1 in all 8 rows: .* leave it out and fit the others alone"
+    ):
+        posterior(both)
+    with pytest.warns(UserWarning, match="column E0 is 1 in all 8 rows: .* leave it out; "):
+        posterior(both[:, :1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior(both[:, 1:])
+        # What is measured may well be the same within its errors.
+        posterior(both, np.full_like(both, 0.1))
+
+
+def test_settings_in_each_others_places_are_said():
+    data = Dataset(np.arange(3.0)[:, None], np.arange(3.0)[:, None], None, ("g",), ("E0",))
+    with pytest.raises(InputError, match=r"prior = Noise\(.*\) is no Prior; write noise=Noise\(floor=True"):
+        Posterior(data, PMM(["E0"], dim=2), Noise())
+
+
+def test_a_unit_behind_a_name_hides_no_level():
+    data = Dataset(np.arange(3.0)[:, None], np.arange(3.0)[:, None], None, ("g",), ("E1 (meV)",))
+    with pytest.warns(UserWarning, match="column E1 .meV. is fitted as E0, as the model says"):
+        Posterior(data, PMM(["E0"], dim=2))
+
+
 def test_a_digit_too_many_is_said():
     c = np.linspace(0, 1, 8)
     y = -1.0 - 0.5 * c**2

@@ -15,7 +15,7 @@ from line import Exact, line
 from bayes_pmm import runs
 from bayes_pmm.bands import Bands
 from bayes_pmm.errors import BayesPMMError, InputError, UnfinishedError, disk_is_full
-from bayes_pmm.fit import load
+from bayes_pmm.fit import Fit, load
 from bayes_pmm.inference.checkpoint import RUN, save_arrays
 from bayes_pmm.inference.protocol import silent
 from bayes_pmm.locks import LOCK, locked
@@ -167,6 +167,31 @@ def test_full_disk_at_the_end_is_said_and_a_resumed_run_finishes(kind, name, wri
         "options.json", "posterior.nc", "bands.csv", "bands.png", "report.html", "summary.json",
     }  # fmt: skip
     assert load(folder).controls.tolist() == [[1.0]]
+
+
+def raises(error):
+    def broken(*arguments, **options):  # noqa: ARG001
+        raise error
+
+    return broken
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a bug")])
+def test_draws_are_stored_before_anything_is_made_of_them(error, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "predict", raises(error))
+        kind, text = (
+            (UnfinishedError, "out of memory.*predict .*fewer controls")
+            if isinstance(error, MemoryError)
+            else (RuntimeError, "a bug")
+        )
+        with pytest.raises(kind, match=text):
+            execute(folder)
+    assert load(folder).predict([[1.0]]).mean["latent"].shape == (1, 1)
+    assert not (folder / "summary.json").exists()
+    execute(folder)
+    assert (folder / "summary.json").exists()
 
 
 def test_a_full_disk_is_known_by_number_and_by_text():
