@@ -1,8 +1,8 @@
 r"""One xarray.DataTree with ArviZ's groups: built from a fit, stored as netCDF, read back.
 
-The tree has the groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive,
-observed_data, constant_data, training (the data set as it was given) and, with predictions, predictions and
-predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` ("E0 at g = 0.5") whose coordinates are
+The tree has the groups posterior, sample_stats, log_likelihood, log_prior (by site), posterior_predictive, prior,
+prior_predictive, observed_data, constant_data, training (the data set as it was given) and, with predictions,
+predictions and predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` ("E0 at g = 0.5") whose coordinates are
 the controls and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the installed ArviZ works on.
 """
 
@@ -106,6 +106,7 @@ def build_tree(
             {k: (("chain", "draw"), v) for k, v in (draws.stats | {WEIGHT: weight}).items()}, chains
         ),
         "log_likelihood": _on_cells({"y": log_likelihood}, obs, chains),
+        "log_prior": _log_priors(posterior, draws.sites, chains),
         "posterior_predictive": _on_cells({"y": replicated}, obs, chains),
         "prior": _sites_dataset(posterior, prior_sites, prior_cells, obs, _count(prior_cells)),
         "prior_predictive": _on_cells({"y": prior_y}, obs, _count(prior_y)),
@@ -421,6 +422,16 @@ def _sites_dataset(posterior, sites, cells, obs, chains) -> xr.Dataset:
     if "floor" in sites:
         coords["output_name"] = list(posterior.data.output_names)
     return xr.Dataset(variables, coords)
+
+
+def _log_priors(posterior: Posterior, sites: dict[str, np.ndarray], chains: dict) -> xr.Dataset:
+    """What ArviZ's power-scaling of the prior needs: by site, so that the hyperprior alone can be scaled."""
+    shape = next(iter(sites.values())).shape[:2]
+    flat = {k: np.asarray(v).reshape(-1, *v.shape[2:]) for k, v in sites.items()}
+    values = jax.jit(jax.vmap(posterior.log_priors))(flat)
+    return xr.Dataset(
+        {k: (("chain", "draw"), np.asarray(v).reshape(shape)) for k, v in values.items()}, chains
+    )
 
 
 def _prior_draws(posterior: Posterior, key: jax.Array, rows: np.ndarray, cols: np.ndarray):

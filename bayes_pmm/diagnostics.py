@@ -105,7 +105,8 @@ def diagnose(
         )
     if not np.isfinite(outputs).all():
         failed.append(
-            "some outputs are not finite: the posterior was left; widen nothing, refit with other starts"
+            "some outputs are not finite: there is no band where that is so; fit again with another key, and predict"
+            " nearer to the data"
         )
     elif "pareto_k" in info:
         k = info["pareto_k"]

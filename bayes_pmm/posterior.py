@@ -326,6 +326,15 @@ class Posterior:
         prior_model = handlers.block(self.model, hide=["y"])
         return -potential_energy(prior_model, self._one_row, {}, z)
 
+    def log_priors(self, sites: dict) -> dict:
+        """Log prior density of each site given those before it, at the sites' values; their sum is that of all.
+
+        Of the sites themselves, without the Jacobian that :meth:`log_prior` has.
+        """
+        with handlers.substitute(data=sites), handlers.trace() as trace:
+            self.model(*self._one_row)
+        return {k: jnp.sum(trace[k]["fn"].log_prob(trace[k]["value"])) for k in sites}
+
     def log_likelihood(self, z: dict) -> jax.Array:
         """Log likelihood of unconstrained z."""
         return jnp.sum(self.pointwise(self.constrain(z)))

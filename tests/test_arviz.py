@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 import bayes_pmm as bp
 from bayes_pmm import arviz_io
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.arviz
 OLD = not hasattr(az, "loo_moment_match")
 
 GROUPS = {
-    "posterior", "sample_stats", "log_likelihood", "posterior_predictive", "predictions", "prior",
+    "posterior", "sample_stats", "log_likelihood", "log_prior", "posterior_predictive", "predictions", "prior",
     "prior_predictive", "observed_data", "constant_data", "predictions_constant_data",
 }  # fmt: skip
 
@@ -82,6 +83,32 @@ def test_log_likelihood_is_the_posteriors_own(fits):
     one = {k: v[1, 7] for k, v in fit.draws.sites.items()}
     expected = np.asarray(fit.posterior.pointwise(one))[rows, columns]
     np.testing.assert_allclose(fit.tree["log_likelihood"]["y"].values[1, 7], expected, rtol=1e-10)
+
+
+def test_log_prior_by_site_is_the_posteriors_own(fits):
+    fit = fits[1]
+    group = fit.tree["log_prior"].dataset
+    assert set(group.data_vars) == set(fit.draws.sites)
+    one = {k: v[1, 7] for k, v in fit.draws.sites.items()}
+    scale, medians = one["scale"], fit.posterior.matrix_prior.hyperparameters()
+    expected = stats.lognorm(s=medians[1], scale=medians[0]).logpdf(scale).sum()
+    np.testing.assert_allclose(group["scale"].values[1, 7], expected, rtol=1e-10)
+    # All of them together, with the Jacobians of logarithms (a floor's is of what is above rounding) and soft gaps.
+    above = one["floor"] - np.asarray(fit.posterior.scaling.rounding)
+    jacobian = np.log(scale).sum() + np.log(above).sum() + np.log1p(-np.exp(-one["gaps"])).sum()
+    whole = float(fit.posterior.log_prior(fit.posterior.unconstrain(one)))
+    total = sum(float(v.values[1, 7]) for v in group.data_vars.values())
+    np.testing.assert_allclose(total + jacobian, whole, rtol=1e-9)
+
+
+def test_power_scaling_of_the_prior(fits):
+    idata = fits[0].idata
+    if OLD:
+        found = az.psens(idata, component="prior", component_var_names=["scale"], var_names=["trace"])
+        assert np.isfinite(found["trace"].values if hasattr(found, "data_vars") else found.values).all()
+    else:
+        table = az.psense_summary(idata, var_names=["trace"], prior_var_names=["scale"])
+        assert np.isfinite(table["prior"].astype(float)).all()
 
 
 def test_summary_loo_and_compare(fits):
