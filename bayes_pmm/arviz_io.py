@@ -2,8 +2,9 @@ r"""One xarray.DataTree with ArviZ's groups: built from a fit, stored as netCDF,
 
 The tree has the groups posterior, sample_stats, log_likelihood, log_prior (by site), posterior_predictive, prior,
 prior_predictive, observed_data, constant_data, training (the data set as it was given) and, with predictions,
-predictions and predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` ("E0 at g = 0.5") whose coordinates are
-the controls and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the installed ArviZ works on.
+predictions and predictions_constant_data. Observed cells lie on one flat dimension ``obs_id`` ("E0 at g = 0.5") whose
+coordinates are the controls and the output's name; ArviZ's plots need that. :func:`to_arviz` gives what the installed
+ArviZ works on.
 """
 
 import json
