@@ -1,4 +1,4 @@
-"""Progress: bars on terminals, and a line now and then elsewhere."""
+"""Progress: bars on terminals and in notebooks, and a line now and then elsewhere."""
 
 import sys
 import time
@@ -17,11 +17,11 @@ EVERY = 60.0
 
 @contextmanager
 def on_terminal(progress: Progress | None = None) -> Iterator[Progress]:
-    """The given callback, or a bar on standard error if that is a terminal, or a line there every minute."""
+    """The given callback, or a bar on standard error if a terminal or notebook shows that, or a line every minute."""
     if progress is not None:
         yield progress
         return
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() or _in_notebook()):
         yield _lines()
         return
     bar: tqdm | None = None
@@ -32,7 +32,10 @@ def on_terminal(progress: Progress | None = None) -> Iterator[Progress]:
         if bar is None or stage != current:
             if bar is not None:
                 bar.close()
-            bar, current = tqdm(desc=stage, total=total, leave=False, file=sys.stderr), stage
+            # A notebook keeps all that was ever written, and sends it through the network.
+            seconds = 0.1 if sys.stderr.isatty() else 1.0
+            bar = tqdm(desc=stage, total=total, leave=False, file=sys.stderr, mininterval=seconds)
+            current = stage
         bar.update(done - bar.n)
 
     try:
@@ -40,6 +43,12 @@ def on_terminal(progress: Progress | None = None) -> Iterator[Progress]:
     finally:
         if bar is not None:
             bar.close()
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this, whose output overwrites a line as a terminal does."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _lines() -> Progress:

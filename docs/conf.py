@@ -24,6 +24,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+# A bar that moves has no place on a page.
+os.environ["TQDM_DISABLE"] = "1"
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -417,6 +418,21 @@ def test_a_line_now_and_then_without_a_terminal(monkeypatch, capsys):
         "sampling: 2 of 9 after 61 s",
         "sampling: 4 of 9 after 130 s",
     ]
+
+
+def test_a_bar_in_a_notebook(monkeypatch, capsys):
+    class Shell:
+        kernel = None
+
+    # What sys.modules has inside a Jupyter kernel, and inside a plain IPython.
+    for shell, shown in ((Shell(), True), (object(), False)):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda shell=shell: shell))
+        with progress.on_terminal() as report:
+            report("starts", 1, 1)
+            report("sampling", 3, 9)
+        written = capsys.readouterr().err
+        assert ("starts:" in written and "sampling:" in written) == shown
+        assert bool(written) == shown
 
 
 def test_more_predictions_than_memory_are_refused_before_the_work(two_level, monkeypatch):
