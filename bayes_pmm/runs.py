@@ -1,7 +1,7 @@
 """A run's folder: made once, never overwritten, resumable until it is finished.
 
-``options.json``, ``checkpoint/`` and ``run.lock`` are there while it runs; ``posterior.nc``, ``bands.csv``,
-``bands.png``, ``report.html`` and last ``summary.json`` when it is done.
+``options.json`` is there from the beginning, ``checkpoint/`` and ``run.lock`` while it runs; ``posterior.nc``,
+``bands.csv``, ``bands.png``, ``report.html`` and last ``summary.json`` when it is done.
 """
 
 import contextlib

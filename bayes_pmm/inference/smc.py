@@ -32,7 +32,8 @@ class TemperedSMC:
     arranged as chains, so that R-hat compares them. Each member gets a random image under the discrete gauge.
 
     **Where floors are learned it is not known to be right**: with one step size for all members it was far off on four
-    test problems, and with the present ones it is near (docs/studies/sampling.md), so such fits are never ``ok``.
+    test problems; with the present ones it is near on the one of them that was run again (docs/studies/sampling.md), so
+    such fits are never ``ok``.
 
     Parameters
     ----------
