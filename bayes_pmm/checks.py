@@ -159,6 +159,11 @@ def predictive_check(
     """
     if kind not in ("posterior", "prior"):
         raise InputError(f"kind '{kind}' is unknown; use posterior or prior")
+    if not isinstance(statistics, Mapping | None):
+        raise InputError(
+            f"statistics = {statistics!r}: give a mapping from names to functions"
+            + ("; of the prior it is kind='prior'" if isinstance(statistics, str) else "")
+        )
     posterior, data = as_fit(fit).posterior, fit.posterior.data
     key = stream(fit.key, "predictive check") if key is None else as_key(key)
     key_sites, key_noise = jax.random.split(key)

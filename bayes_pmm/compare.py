@@ -25,7 +25,7 @@ from bayes_pmm.loo import Loo, loo
 from bayes_pmm.outputs import Output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.predict import combinations, summarised
-from bayes_pmm.settings import as_key, in_range
+from bayes_pmm.settings import as_key, as_whole, in_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +150,7 @@ class Comparison:
             if len(m.loo.above):
                 found.append(
                     f"{m.name}: loo of {len(m.loo.above)} of {len(m.loo.row)} data has Pareto k above"
-                    f" {m.loo.limit:.2f} and is not to be trusted; in Python bp.compare(fits, key, refit='auto') fits"
+                    f" {m.loo.limit:.2f} and is not to be trusted; in Python bp.compare(fits, key=0, refit='auto') fits"
                     " again without them"
                 )
             found += [f"{m.name}: loo without {r.name}: {r.status}" for r in m.loo.refits if r.status != "ok"]
@@ -269,6 +269,50 @@ class Comparison:
             doubts=doubts,
         )
 
+    def sample(
+        self,
+        controls: Any,
+        weights: Weights | None = None,
+        *,
+        key: jax.Array | int | np.integer,
+        draws: int = 4000,
+        kind: str = "latent",
+    ) -> np.ndarray:
+        """Independent joint draws (draws, N, Q) of the mixture of all models, for what depends on several outputs.
+
+        Parameters
+        ----------
+        controls : array (N, p)
+        weights : optional
+            As for :meth:`predict`.
+        key : PRNG key or int
+        draws : int
+            Each is one of a model that is chosen by its weight; all count alike.
+        kind : {"latent", "predictive", "model"}
+
+        Raises
+        ------
+        InputError
+            As for :meth:`predict`, and for an unknown kind or no draws.
+        """
+        w = self._weights(weights)
+        if as_whole("draws", draws) < 1:
+            raise InputError(f"draws = {draws}: ask for at least one")
+        key_model, key_draws = jax.random.split(as_key(key))
+        which = np.asarray(jax.random.choice(key_model, len(w), (draws,), p=w))
+        result = None
+        for i in np.unique(which):
+            fit, own = self.models[i].fit, which == i
+            k_noise, k_chosen = jax.random.split(jax.random.fold_in(key_draws, i))
+            drawn = fit.sample(controls, kind, key=k_noise)
+            share = np.repeat(fit.weights, drawn.shape[1])
+            flat = drawn.reshape(-1, *drawn.shape[2:])
+            chosen = jax.random.choice(k_chosen, len(flat), (int(own.sum()),), p=share / share.sum())
+            result = np.empty((draws, *flat.shape[1:])) if result is None else result
+            result[own] = flat[np.asarray(chosen)]
+        assert result is not None  # there is at least one draw
+        return result
+
     def _default(self, weights: Weights | None) -> Weights:
         if weights is not None:
             return weights
@@ -282,7 +326,7 @@ class Comparison:
     def _doubted(self, weights: Weights | None) -> list[str]:
         """What speaks against the scores that weights of this name come from, model by model."""
         weights, found = self._default(weights), []
-        name = weights if isinstance(weights, str) else "the user's own"
+        name = weights.replace("-", "_") if isinstance(weights, str) else "the user's own"
         for m in self.models:
             if name in ("stacking", "pseudo_bma") and m.loo and len(m.loo.above):
                 found.append(f"weights: loo of {len(m.loo.above)} data of {m.name} is not to be trusted")
@@ -295,6 +339,7 @@ class Comparison:
     def _weights(self, weights: Weights | None) -> np.ndarray:
         weights = self._default(weights)
         if isinstance(weights, str):
+            weights = weights.replace("-", "_")  # as on the command line
             if weights == "equal":
                 return np.full(len(self.models), 1 / len(self.models))
             if weights not in self.weights:

@@ -19,14 +19,16 @@ errors, and then n is smaller than it looks.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bayes_pmm.bands import QUANTILES, Bands, probabilities_of
+from bayes_pmm.columns import numbers
 from bayes_pmm.errors import InputError
+from bayes_pmm.predict import check_exact
 from bayes_pmm.validation import LeftOut
 
 __all__ = ["Conformal", "conformal"]
@@ -83,8 +85,9 @@ def conformal(
 
     Parameters
     ----------
-    values : array (...)
-        Measured values with predictive bands, exact ones with latent bands. NaN is left out.
+    values : array (...), for ``Bands`` (N, Q), DataFrame or mapping of names to columns
+        Measured values with predictive bands, exact ones with latent bands. NaN is left out. With ``Bands`` columns
+        with names are found by these, and one output may be (N,); rows belong to the bands' controls in their order.
     quantiles : Bands, LeftOut, or array (K, ...)
         Bands for a split of the data, or what :mod:`bayes_pmm.validation` left out. A datum that several refits left
         out counts once, with the band of the refit that it was furthest from.
@@ -116,8 +119,13 @@ def conformal(
     Romano, Patterson, Candès, NeurIPS 2019, arXiv:1905.03222; Barber, Candès, Ramdas, Tibshirani, Ann. Stat. 49,
     486 (2021) (cross-validation).
     """
-    y = np.asarray(values, float)
+    if isinstance(values, Bands):
+        raise InputError("the values come first; write conformal(values, bands)")
     low, middle, high = _ends(quantiles, level, kind, probabilities)
+    if isinstance(quantiles, Bands):
+        y = check_exact(values, quantiles.output_names, len(quantiles.controls), "values")
+    else:
+        y = numbers(values, "values")
     if low.shape != y.shape:
         raise InputError(
             f"values of shape {y.shape} do not fit bands of shape {low.shape}; give one band a value"
@@ -173,7 +181,11 @@ def _ends(
         return low, quantiles.quantile(0.5, kind), high
     if isinstance(quantiles, LeftOut):
         probabilities, quantiles = quantiles.probabilities, quantiles.quantiles
-    q, stored = np.asarray(quantiles, float), np.array(probabilities, float)
+    if isinstance(quantiles, Mapping) or hasattr(quantiles, "columns"):
+        raise InputError(
+            f"quantiles: {type(quantiles).__name__} is neither Bands nor an array; give what fit.predict returned"
+        )
+    q, stored = numbers(quantiles, "quantiles"), np.array(probabilities, float)
     if q.ndim == 0 or len(q) != len(stored):
         raise InputError(
             f"quantiles of shape {q.shape}: the first axis must have the {len(stored)} stored ones; give their"

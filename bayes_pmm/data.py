@@ -74,8 +74,10 @@ class Dataset:
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         check_same_rows(self.controls, self.values, self.errors)
-        set_field(self, "control_names", tuple(self.control_names))
-        set_field(self, "output_names", tuple(self.output_names))
+        # A text is one name, and no list of letters.
+        for kind in ("control_names", "output_names"):
+            names = getattr(self, kind)
+            set_field(self, kind, (names,) if isinstance(names, str) else tuple(names))
         if self.row_labels is not None:
             set_field(self, "row_labels", tuple(self.row_labels))
         # Tables with names are read by these, as `predict` reads them: by position h could become J in silence.
@@ -184,7 +186,8 @@ class Dataset:
             if column.shape != (n_rows,):
                 raise InputError(
                     f"{kind} {shown(name)}: expected {n_rows} numbers as in the longest column, "
-                    f"got shape {column.shape}; give every column the same length"
+                    f"got shape {column.shape}; "
+                    + ("give it flat (.ravel())" if column.ndim > 1 else "give every column the same length")
                 )
         nothing = np.zeros(n_rows)
         return cls(
@@ -243,12 +246,12 @@ class Dataset:
         names = [f"control {n}" if n in taken else n for n in self.control_names]
         return dict(zip(names, columns, strict=True))
 
-    def select(self, rows: ArrayLike) -> Dataset:
+    def select(self, rows: ArrayLike | slice) -> Dataset:
         """Return the dataset of some rows.
 
         Parameters
         ----------
-        rows : array_like of int or bool
+        rows : array_like of int or bool, or slice
             Row numbers, or a mask of shape (N,).
 
         Returns
@@ -262,10 +265,10 @@ class Dataset:
             constant control).
         """
         try:
-            index = np.arange(self.n_rows)[np.asarray(rows)]
+            index = np.arange(self.n_rows)[rows if isinstance(rows, slice) else np.asarray(rows)]
         except (IndexError, ValueError):
-            index = None
-        if np.ndim(index) != 1:
+            index = np.zeros((0, 0), int)
+        if index.ndim != 1:
             raise InputError(
                 f"rows: expected row numbers from 0 to {self.n_rows - 1}, or a mask of {self.n_rows} truth values"
             )
@@ -387,7 +390,10 @@ class Dataset:
         names = self.control_names + self.output_names
         for name in names:
             if not isinstance(name, str) or not name:
-                raise InputError(f"{self._place()}column {name!r}: a name must be a text that is not empty")
+                raise InputError(
+                    f"{self._place()}column {name!r}: a name must be a text that is not empty; rename it, for example"
+                    " with df.columns = ['g']"
+                )
             if names.count(name) > 1:
                 raise InputError(
                     f"{self._place(column=name)}the name is used twice; give each control and output its own"

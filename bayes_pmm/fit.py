@@ -189,7 +189,11 @@ class Fit:
         return samples[kind]
 
     def covariance(self, controls: Any, kind: str = "latent") -> np.ndarray:
-        """Covariance (N·Q, N·Q) of the outputs at new controls, outputs of one control side by side."""
+        """Covariance (N·Q, N·Q) of the outputs at new controls, outputs of one control side by side.
+
+        Without floor and errors its rank is at most the number of the model's unknowns, so with many controls it has no
+        inverse: for a χ² take ``kind="predictive"``, add the covariance of the measurement, or use a pseudo-inverse.
+        """
         samples = self.sample(controls, kind)
         weights = np.repeat(self.weights, samples.shape[1])
         return np.atleast_2d(np.cov(samples.reshape(len(weights), -1), rowvar=False, aweights=weights))

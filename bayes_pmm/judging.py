@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from bayes_pmm import scores
+from bayes_pmm.columns import check_same_rows
 from bayes_pmm.errors import InputError
 from bayes_pmm.fit import Fit, as_fit
 from bayes_pmm.inference.protocol import floors_of
@@ -95,9 +96,11 @@ def judge_fit(
     Raises
     ------
     InputError
-        For bad controls, exact values of another shape, or a spread that is not Q positive numbers.
+        For bad controls, exact values of another shape or with other row labels than the controls, or a spread that is
+        not Q positive numbers.
     """
     data = as_fit(fit).posterior.data
+    check_same_rows(controls, exact)
     controls = check_controls(fit.posterior, controls)
     truth = check_exact(exact, data.output_names, len(controls))
     draws = fit.sample(controls, "latent", key=key)

@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from textwrap import fill
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,15 +54,16 @@ def plot_bands(
     fit : Fit
     bands : Bands
     exact : array (N, Q), optional
-        Exact values at the bands' controls, drawn as a line or crosses; for one output also (N,).
+        Exact values at the bands' controls, in the order of their rows, drawn as a line or crosses; for one output also
+        (N,).
     control : str, optional
         Horizontal axis, with several controls. If it is not given, points that do not form a grid are drawn in their
         order, and a grid along the control with the most values.
     outputs : str or sequence of str, optional
         Columns to draw, in this order; all if not given.
     axes : Axes, or sequence or array of Axes, optional
-        Panels of a figure of your own, as many as outputs. Each gets its own legend, and the status as its title where
-        that is not ok.
+        Panels of a figure of your own, as many as outputs. Each gets its own legend, and the status (without the
+        reasons) as its title where that is not ok.
 
     Returns
     -------
@@ -506,10 +506,9 @@ def plot_chains(fit: Fit) -> Figure:
 def _mark_status(drawn: Figure | Axes, status: str, reasons: tuple[str, ...]) -> None:
     if status == "ok":
         return
-    text = f"{status.upper()}: {reasons[0] if reasons else ''}"
     if isinstance(drawn, Axes):
-        # A title wraps at the figure's edge and not at the panel's, whose neighbour has one too.
-        letters = int(drawn.get_window_extent().width / drawn.figure.dpi / LETTER)
-        drawn.set_title(fill(text, max(letters, 20)), color="C3", fontsize="small")
+        # One line: above the panels of others there may be no room for more.
+        drawn.set_title(f"{status.upper()}: see bands.reasons", color="C3", fontsize="small")
     else:
+        text = f"{status.upper()}: {reasons[0] if reasons else ''}"
         drawn.suptitle(text, color="C3", fontsize="small", wrap=True)

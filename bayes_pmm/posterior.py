@@ -40,8 +40,8 @@ class Posterior:
     prior : Prior
     noise : Noise
     scaling : Scaling, optional
-        Fitted to the data unless a stored one is given. ``dataclasses.replace`` keeps it: with another basis or other
-        outputs give ``scaling=None`` too.
+        Fitted to the data unless a stored one is given. ``dataclasses.replace`` keeps it, and data that come with one
+        are not checked for slips: with other data, another basis or other outputs give ``scaling=None`` too.
     widening : Widening
         How much bands are stretched outside the data. It is no part of the density.
 
@@ -55,8 +55,9 @@ class Posterior:
     Warns
     -----
     UserWarning
-        If a column is fitted as another output than its name says or has the same value in all rows, levels stand in
-        the wrong order in some rows, or errors are likely in another unit than the data.
+        If data look like a slip: a column that is fitted as another output than its name says or has the same value in
+        all rows, levels in the wrong order in some, strengths below 0, errors in another unit than the data, a control
+        that is called like a level.
 
     Examples
     --------
@@ -139,7 +140,9 @@ class Posterior:
                     )
             slips.check_order(self.data, self.pmm.outputs)
             slips.check_errors(self.data)
+            slips.check_exchange(self.data)
             slips.check_constants(self.data)
+            slips.check_strengths(self.data, self.pmm.outputs)
             slips.check_typos(self.data, self.pmm.outputs)
             object.__setattr__(self, "scaling", fit_scaling(self.data, self.pmm.outputs, self.pmm.basis))
         # Inside a compiled function the units are JAX's arrays, and what depends on them was checked outside.
@@ -299,10 +302,25 @@ class Posterior:
         error : array (N, Q), optional
             Known errors, 0 where there is none.
         """
+        c = self._columns("c", c, self.data.control_names)
+        y = None if y is None else self._columns("y", y, self.data.output_names)
+        error = None if error is None else self._columns("error", error, self.data.output_names)
         matrices = self.matrix_prior.sample()
         floor = self.noise.sample_floor(self.scaling.spread, self.scaling.rounding)
         mean = self.evaluate(matrices, c)
         return self.noise.sample_data(mean, floor, y, error)
+
+    @staticmethod
+    def _columns(what: str, values, names: tuple[str, ...]) -> jax.Array:
+        """Argument of the model (N, len(names)); for one column also (N,)."""
+        array = jnp.asarray(values)
+        if array.ndim == 1 and len(names) == 1:
+            array = array[:, None]
+        if array.ndim != 2 or array.shape[1] != len(names):
+            raise InputError(
+                f"{what} of shape {array.shape}: the model takes (N, {len(names)}), the columns {', '.join(names)}"
+            )
+        return array
 
     def evaluate(self, matrices: jax.Array, c: jax.Array | np.ndarray) -> jax.Array:
         """Outputs (N, Q) in the user's units from matrices (K, n, n) at controls (N, p)."""

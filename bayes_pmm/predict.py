@@ -9,6 +9,7 @@ of the output's training errors (rms).
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from bayes_pmm.doubts import bend
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.protocol import Draws, floors_of, outputs_of
 from bayes_pmm.memory import fits_into_memory
-from bayes_pmm.outputs import Output, parse_output
+from bayes_pmm.outputs import Output, Transition, output_named, parse_output
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.widening import in_order, stretch
 
@@ -105,7 +106,8 @@ def combinations(
     ----------
     posterior : Posterior
     wanted : str, Output, or sequence of them
-        Names of columns, or levels and differences such as ``E1-E0``.
+        Names of columns, levels and differences such as ``E1-E0``, or differences of columns of levels or lines by
+        their names.
 
     Returns
     -------
@@ -129,9 +131,17 @@ def _coefficients(posterior: Posterior, name: str | Output) -> np.ndarray:
     unit = np.eye(len(outputs))
     if isinstance(name, str) and name in columns:
         return unit[columns.index(name)]
+    if isinstance(name, str) and (line := _of_columns(name, columns, outputs)) is not None:
+        return line
     output = parse_output(name) if isinstance(name, str) else name
-    if output in outputs:
-        return unit[outputs.index(output)]
+    # Of a Hermitian matrix a strength is the same both ways.
+    for same in (
+        (output, replace(output, bra=output.ket, ket=output.bra))
+        if isinstance(output, Transition)
+        else (output,)
+    ):
+        if same in outputs:
+            return unit[outputs.index(same)]
     target = _of_levels(output, posterior.dim)
     rows = [(q, _of_levels(o, posterior.dim)) for q, o in enumerate(outputs)]
     spectral = [(q, row) for q, row in rows if row is not None]
@@ -149,6 +159,20 @@ def _coefficients(posterior: Posterior, name: str | Output) -> np.ndarray:
         f"output {name!r} is neither fitted nor the sum or difference of two fitted levels or lines; there are"
         f" {', '.join(map(str, outputs))}"
     )
+
+
+def _of_columns(name: str, columns: tuple[str, ...], outputs: tuple[Output, ...]) -> np.ndarray | None:
+    """A difference of two levels or lines by the names of their columns, "f2-f1", which is no expression; or None."""
+    if output_named(name) is not None:
+        return None
+    unit = np.eye(len(outputs))
+    for i in (i for i, letter in enumerate(name) if letter == "-"):
+        pair = [name[:i].strip(), name[i + 1 :].strip()]
+        if all(part in columns for part in pair):
+            upper, lower = map(columns.index, pair)
+            if {outputs[upper].kind, outputs[lower].kind} <= {"level", "difference"}:
+                return unit[upper] - unit[lower]
+    return None
 
 
 def any_part(where: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
@@ -198,8 +222,8 @@ def check_controls(posterior: Posterior, controls: Any) -> np.ndarray:
     return c
 
 
-def check_exact(exact: Any, output_names: Sequence[str], rows: int) -> np.ndarray:
-    """Exact values as a float array (N, Q), NaN where unknown; columns with names are found by these.
+def check_exact(exact: Any, output_names: Sequence[str], rows: int, what: str = "exact values") -> np.ndarray:
+    """Values at given controls as a float array (N, Q), NaN where unknown; columns with names are found by these.
 
     Raises
     ------
@@ -207,12 +231,12 @@ def check_exact(exact: Any, output_names: Sequence[str], rows: int) -> np.ndarra
         If they are no numbers, or not of shape (N, Q); for one output (N,) will do.
     """
     # The zoo's tables call them exact_E0.
-    values = columns_by_name(exact, output_names, "exact values", any_series=True)
+    values = columns_by_name(exact, output_names, what, any_series=True)
     if values.ndim == 1 and len(output_names) == 1:
         values = values[:, None]
     if values.shape != (rows, len(output_names)):
         raise InputError(
-            f"exact values of shape {values.shape} do not fit {rows} controls; give one row per control, with the"
+            f"{what} of shape {values.shape} do not fit {rows} controls; give one row per control, with the"
             f" columns {', '.join(output_names)}"
         )
     return values

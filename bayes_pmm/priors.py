@@ -110,10 +110,9 @@ class Prior:
 
     def __post_init__(self):
         plain_numbers(self)
-        if not in_range(self.scale_median, self.secondary_median, self.shift_sd, self.slab):
-            raise InputError(
-                "prior: scale_median, secondary_median, shift_sd and slab must be positive and finite"
-            )
+        for name in ("scale_median", "secondary_median", "shift_sd", "slab"):
+            if not in_range(getattr(self, name)):
+                raise InputError(f"prior: {name} = {getattr(self, name)!r} must be positive and finite")
         if self.terms_unit not in ("spread", "variation"):
             raise InputError(f"prior: terms_unit '{self.terms_unit}' is unknown; use 'spread' or 'variation'")
         if self.couplings not in COUPLINGS:
@@ -122,10 +121,11 @@ class Prior:
             )
         if self.centre not in CENTRES:
             raise InputError(f"prior: centre '{self.centre}' is unknown; use one of {', '.join(CENTRES)}")
-        if not in_range(self.scale_spread, self.secondary_spread, self.growth, self.dilation, zero=True):
-            raise InputError(
-                "prior: scale_spread, secondary_spread, growth and dilation must not be negative, infinite or NaN"
-            )
+        for name in ("scale_spread", "secondary_spread", "growth", "dilation"):
+            if not in_range(getattr(self, name), zero=True):
+                raise InputError(
+                    f"prior: {name} = {getattr(self, name)!r} must not be negative, infinite or NaN"
+                )
         if self.gauge not in ("reference", "none"):
             raise InputError(f"prior: gauge '{self.gauge}' is unknown; use 'reference' or 'none'")
         if self.gauge == "none" and (self.growth > 0 or self.dilation > 0 or self.centre != "all"):

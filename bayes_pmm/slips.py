@@ -12,10 +12,17 @@ import numpy as np
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.hull import inside_hull
-from bayes_pmm.outputs import Difference, Level, Output
+from bayes_pmm.outputs import Difference, Level, Output, output_named
 from bayes_pmm.scatter import scatter_of
 
-__all__ = ["check_constants", "check_errors", "check_order", "check_typos"]
+__all__ = [
+    "check_constants",
+    "check_errors",
+    "check_exchange",
+    "check_order",
+    "check_strengths",
+    "check_typos",
+]
 
 TOO_LARGE = 20.0
 """Known errors so many times the scatter of the data about a polynomial are likely in another unit. A judgement."""
@@ -54,14 +61,44 @@ def check_constants(data: Dataset) -> None:
     for name, column, error in zip(data.output_names, data.values.T, data.rms_errors, strict=True):
         y = column[~np.isnan(column)]
         with np.errstate(over="ignore"):
-            same = np.ptp(y) <= 1e-12 * np.abs(y).max()
-        if len(y) > 2 and same and error == 0:
+            width = np.ptp(y)
+        if len(y) > 2 and width <= 1e-12 * np.abs(y).max() and error == 0:
             others = " and fit the others alone" if data.n_outputs > 1 else ""
+            what, offset = f"is {y[0]:g} in all {len(y)} rows", ""
+            if width > 0:
+                what = f"varies by {width:.2g} about {y[0]:g}, which is lost in rounding"
+                offset = "subtract an offset; "
             warnings.warn(
-                f"column {name} is {y[0]:g} in all {len(y)} rows: if no control moves it, leave it out{others}; as a"
-                " part of the model it takes long to sample, and may keep the rest from converging",
+                f"column {name} {what}: {offset}if no control moves it, leave it out{others}; as a part of the model it"
+                " takes long to sample, and may keep the rest from converging",
                 stacklevel=4,
             )
+
+
+def check_strengths(data: Dataset, outputs: tuple[Output, ...]) -> None:
+    """Warn of a strength that is plainly negative in the mean: its sign is wrong, or the column another one."""
+    for q, output in enumerate(outputs):
+        y = data.values[data.mask[:, q], q]
+        if output.kind == "transition" and len(y) > 2:
+            with np.errstate(over="ignore"):
+                error = np.std(y) / np.sqrt(len(y))
+            if y.mean() < -2 * error < 0:
+                warnings.warn(
+                    f"column {data.output_names[q]} is {y.mean():.2g} in the mean, and a strength ({output}) is never"
+                    " negative: check its sign and the column",
+                    stacklevel=4,
+                )
+
+
+def check_exchange(data: Dataset) -> None:
+    """Warn where a control is called like a level and no output is: the two were likely exchanged."""
+    named = [n for n in data.control_names if output_named(n) is not None]
+    if named and not any(output_named(n) is not None for n in data.output_names):
+        warnings.warn(
+            f"the control {named[0]} is called like an output, and no output is: if controls and outputs were"
+            " exchanged, give the controls first",
+            stacklevel=4,
+        )
 
 
 def check_typos(data: Dataset, outputs: tuple[Output, ...]) -> None:

@@ -108,6 +108,27 @@ def test_average_of_two_has_the_moments_of_the_mixture(lines):
     assert np.all(np.abs(below - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000))
 
 
+def test_joint_draws_are_those_of_the_average(lines):
+    table = compare(lines, key=0)
+    at, weights = [[0.5], [2.0]], {"free": 0.75, "stiff": 0.25}
+    draws = table.sample(at, weights, key=1, draws=20_000, kind="model")
+    members = [f.sample(at, "model").reshape(-1, 2) for f in lines.values()]
+    means, sds = (np.array([of(x, axis=0) for x in members]) for of in (np.mean, np.std))
+    w = np.array([[0.75], [0.25]])
+    mean = np.sum(w * means, axis=0)
+    sd = np.sqrt(np.sum(w * (sds**2 + (means - mean) ** 2), axis=0))
+    assert draws.shape == (20_000, 2, 1)
+    assert np.all(np.abs(draws[:, :, 0].mean(0) - mean) < 4 * sd / np.sqrt(20_000))
+    # Both places are of the same draw of the same model.
+    pairs = {tuple(x) for x in np.concatenate(members).tolist()}
+    assert {tuple(x) for x in draws[:, :, 0].tolist()} <= pairs
+    again, other = (table.sample(at, weights, key=k, draws=50) for k in (1, 2))
+    np.testing.assert_array_equal(again, table.sample(at, weights, key=1, draws=50))
+    assert np.any(again != other)
+    with pytest.raises(InputError, match="draws = 0"):
+        table.sample(at, key=1, draws=0)
+
+
 def test_averages_have_lines_between_levels():
     one, other = (canned(("g",), ("E0", "E1"), error=0.1, draws=200, seed=seed) for seed in (0, 1))
     models = (Compared("one", one, None), Compared("other", other, None))
@@ -282,6 +303,11 @@ def test_bad_input(lines, curved, compared):
     for wrong in ([1.0], [-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0]):
         with pytest.raises(InputError, match="give 2 numbers"):
             compared.predict(np.array([[0.0]]), wrong)
+
+
+def test_weights_have_the_names_of_the_command_line_too(compared):
+    one, other = (compared.predict([[0.5]], w).mean["latent"] for w in ("pseudo-bma", "pseudo_bma"))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_equal_weights_need_no_scores(compared):

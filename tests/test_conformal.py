@@ -1,10 +1,11 @@
 """The conformal factor: its definition, its finite-sample guarantee, and what it does not repair."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from bayes_pmm.bands import QUANTILES
+from bayes_pmm.bands import QUANTILES, Bands
 from bayes_pmm.conformal import Conformal, conformal
 from bayes_pmm.errors import InputError
 
@@ -82,3 +83,46 @@ def test_a_half_without_width_stays_one():
     np.testing.assert_array_equal(low, [-np.inf, 1.0])
     np.testing.assert_array_equal(found.interval(np.ones((5, 1))), [[1.0], [1.0]])
     np.testing.assert_array_equal(high, [np.inf, np.inf])
+
+
+def bands_of_two(controls):
+    """Bands of E0 and E1 at controls (N,), as `Fit.predict` gives them."""
+    middle = np.stack([controls, 10 + controls], axis=1)
+    quantiles = np.stack([middle + w for w in (-1.0, -0.5, 0.0, 0.5, 1.0)])
+    of = lambda x: {"latent": x, "predictive": x}
+    outside = np.zeros(middle.shape, bool)
+    return Bands(
+        controls[:, None], ("g",), ("E0", "E1"), of(middle), of(0 * middle + 0.6), of(quantiles), outside
+    )
+
+
+class TestOfTables:
+    controls = np.linspace(0, 1, 40)
+    bands = bands_of_two(controls)
+    values = bands.quantile(0.5) + np.random.default_rng(0).normal(scale=0.7, size=(40, 2))
+    table = pd.DataFrame({"E1": values[:, 1], "E0": values[:, 0], "note": "x"})
+
+    def test_columns_are_found_by_their_names(self):
+        found = conformal(self.table, self.bands).factor
+        assert found == conformal(self.values, self.bands).factor
+        assert found == conformal({"E0": self.values[:, 0], "E1": self.values[:, 1]}, self.bands).factor
+
+    def test_what_is_masked_is_missing(self):
+        mask = np.zeros(self.values.shape, bool)
+        mask[:3, 0] = True
+        masked = np.ma.array(np.where(mask, 999.0, self.values), mask=mask)
+        expected = conformal(np.where(mask, np.nan, self.values), self.bands)
+        assert conformal(masked, self.bands) == expected
+        assert expected.count == 77
+
+    def test_one_output_may_be_flat(self):
+        one = self.bands["E0"]
+        assert conformal(self.table["E0"], one) == conformal(self.values[:, :1], one)
+
+    def test_what_is_something_else_is_said(self):
+        with pytest.raises(InputError, match=r"values come first; write conformal\(values, bands\)"):
+            conformal(self.bands, self.values)
+        with pytest.raises(InputError, match="column E0: expected real numbers"):
+            conformal({"E0": ["a"] * 40, "E1": self.values[:, 1]}, self.bands)
+        with pytest.raises(InputError, match="DataFrame is neither Bands nor an array"):
+            conformal(self.values, self.bands).interval(self.bands.to_dataframe())

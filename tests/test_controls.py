@@ -81,6 +81,8 @@ def test_exact_values_are_matched_by_name_too(fit):
     np.testing.assert_array_equal(plain.pits, named.pits)
     with pytest.raises(bp.InputError, match="do not fit 3 controls"):
         bp.judge_fit(fit, PLAIN, exact[:2])
+    with pytest.raises(bp.InputError, match="rows have different labels"):
+        bp.judge_fit(fit, TABLE, table.iloc[::-1])
     with pytest.raises(bp.InputError, match="every exact value is missing"):
         bp.judge_fit(fit, PLAIN, np.full((3, 3), np.nan))
     with pytest.raises(bp.InputError, match="exact values: the column E1"):

@@ -316,3 +316,20 @@ def test_the_missing_value_of_pandas_is_one():
         False,
         True,
     ]
+
+
+def test_a_text_is_one_name():
+    data = Dataset(np.arange(3.0)[:, None], np.arange(3.0)[:, None], None, "field", "E0")
+    assert (data.control_names, data.output_names) == (("field",), ("E0",))
+
+
+def test_rows_by_a_slice():
+    data = Dataset(np.arange(5.0)[:, None], np.arange(5.0)[:, None], None, ("g",), ("E0",))
+    assert data.select(slice(1, 4)).controls.ravel().tolist() == [1.0, 2.0, 3.0]
+
+
+def test_what_to_do_about_columns_that_are_not_flat_or_have_no_name():
+    with pytest.raises(InputError, match=r"give it flat \(\.ravel\(\)\)"):
+        Dataset.from_columns({"g": np.ones((8, 1))}, {"E0": np.ones(8)})
+    with pytest.raises(InputError, match=r"rename it, for example with df\.columns"):
+        Dataset.from_columns({0: [0.0, 1.0]}, {"E0": [0.0, 1.0]})

@@ -498,3 +498,20 @@ def test_lines_follow_from_what_is_fitted(fitted, wanted, expected):
     names, found = combinations(posterior, wanted)
     assert names == (wanted,)
     np.testing.assert_array_equal(found, [expected])
+
+
+def test_lines_by_the_names_of_columns_and_strengths_both_ways():
+    g = np.linspace(0.0, 1.0, 5)
+    data = bp.Dataset.from_columns({"B": g}, {"f1": 1 + g, "f-2": 2 + g, "S": 1 + g})
+    posterior = bp.Posterior(data, bp.PMM(["E1-E0", "E2-E0", "|<0|X|1>|^2"]))
+    np.testing.assert_array_equal(combinations(posterior, "f-2 - f1")[1], [[-1.0, 1.0, 0.0]])
+    np.testing.assert_array_equal(combinations(posterior, "|<1|X|0>|^2")[1], [[0.0, 0.0, 1.0]])
+    for refused in ("f-2 - S", "f1-f3"):
+        with pytest.raises(InputError, match=r"does not parse|neither fitted"):
+            combinations(posterior, refused)
+
+
+def test_a_kind_where_statistics_belong_is_said(two_level):
+    _, fit = two_level
+    with pytest.raises(InputError, match=r"statistics = 'prior': .* of the prior it is kind='prior'"):
+        bp.predictive_check(fit, "prior")

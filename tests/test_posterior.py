@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpyro.infer import SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.util import log_density
 from numpyro.optim import Adam
 from scipy import special, stats
 
@@ -792,3 +793,44 @@ def test_a_digit_too_many_is_said():
         # At the rim a value may be like no other, and a large known error accounts for much.
         posterior(1 / (0.02 + c))
         posterior(slip, errors=np.full((8, 1), 2.0))
+
+
+def test_the_model_takes_one_column_flat():
+    data = Dataset(np.linspace(0, 1, 5)[:, None], np.linspace(0, 1, 5)[:, None] ** 2, None, ("g",), ("E0",))
+    posterior = Posterior(data, PMM(["E0"], dim=2))
+    sites = posterior.prior_sites(jax.random.key(0))
+    densities = [
+        float(log_density(posterior.model, (c, y), {}, sites)[0])
+        for c, y in ((data.controls, data.values), (data.controls[:, 0], data.values[:, 0]))
+    ]
+    assert densities[0] == densities[1]
+    with pytest.raises(InputError, match=r"c of shape \(5, 2\): the model takes \(N, 1\), the columns g"):
+        log_density(posterior.model, (np.ones((5, 2)), data.values), {}, sites)
+    with pytest.raises(InputError, match=r"y of shape \(5, 3\): the model takes \(N, 1\), the columns E0"):
+        log_density(posterior.model, (data.controls, np.ones((5, 3))), {}, sites)
+
+
+def test_slips_of_strengths_and_of_exchanged_arguments_are_said():
+    c = np.linspace(0, 1, 8)[:, None]
+    noise = 0.1 * np.random.default_rng(0).normal(size=(8, 1))
+    strength = lambda y: Posterior(Dataset(c, y, None, ("B",), ("S",)), PMM(["|<0|X|1>|^2"], dim=2))
+    with pytest.warns(
+        UserWarning, match=r"column S is -0\.\d+ in the mean, and a strength .* check its sign"
+    ):
+        strength(0.1 - c + noise)
+    with pytest.warns(UserWarning, match="the control E0 is called like an output, and no output is"):
+        Posterior(Dataset.from_columns({"E0": c[:, 0]}, {"g": c[:, 0] ** 2}), PMM(["E0"], dim=2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # A line too weak to be seen has any sign.
+        strength(noise)
+        strength(c + noise)
+
+
+def test_an_offset_that_rounding_eats_is_said():
+    c = np.linspace(0, 1, 8)[:, None]
+    with pytest.warns(UserWarning, match=r"E0 varies by 1 about 1e\+12, .* rounding: subtract an offset"):
+        Posterior(Dataset(c, 1e12 + c**2, None, ("g",), ("E0",)), PMM(["E0"], dim=2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Posterior(Dataset(c, 1e9 + c**2, None, ("g",), ("E0",)), PMM(["E0"], dim=2))
