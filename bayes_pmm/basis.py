@@ -120,7 +120,10 @@ class Fourier(Basis):
         widest = np.argmax(gaps, axis=0)[None]
         begin = np.take_along_axis(phases + following, widest, axis=0)[0] / 2
         half = np.take_along_axis(gaps, widest, axis=0)[0] / 2
-        covered = (2 * half <= STANDS_OUT * np.median(gaps, axis=0)) & (len(gaps) > 2)
+        # Between repeated rows there is no gap.
+        apart = gaps > 1e-9 * self.period
+        typical = np.nanmedian(np.where(apart, gaps, np.nan), axis=0)
+        covered = (2 * half <= STANDS_OUT * typical) & (apart.sum(axis=0) > 2)
         # Infinity has no phase, and is refused where controls are checked.
         with np.errstate(invalid="ignore"):
             places = begin + np.mod(controls - begin, self.period)

@@ -14,7 +14,7 @@ from scipy.special import chdtrc
 from bayes_pmm.columns import columns_by_name
 from bayes_pmm.data import Dataset
 from bayes_pmm.errors import BayesPMMError, InputError
-from bayes_pmm.fit import Fit, as_posterior
+from bayes_pmm.fit import Fit, as_fit, as_posterior
 from bayes_pmm.inference.protocol import Progress, silent
 from bayes_pmm.inference.threads import one_blas_thread, workers
 from bayes_pmm.posterior import Posterior
@@ -141,6 +141,8 @@ def sbc(
             f"n_datasets = {n_datasets}, warmup = {warmup}, n_ranks = {n_ranks}, draws = {draws},"
             f" rounds = {rounds}: use at least 1 data set, warm-up draw and round, 2 ranks, n_ranks - 1 draws"
         )
+    generator = None if generator is None else as_posterior(generator)
+    given = None if given is None else as_fit(given)
     if generator is not None and generator.data.values.shape != posterior.data.values.shape:
         raise InputError(
             f"generator: its data have shape {generator.data.values.shape} and the posterior's"

@@ -164,6 +164,8 @@ def predictive_check(
             f"statistics = {statistics!r}: give a mapping from names to functions"
             + ("; of the prior it is kind='prior'" if isinstance(statistics, str) else "")
         )
+    if "residuals" in (statistics or {}):
+        raise InputError("statistics: 'residuals' is built in; give yours another name")
     posterior, data = as_fit(fit).posterior, fit.posterior.data
     key = stream(fit.key, "predictive check") if key is None else as_key(key)
     key_sites, key_noise = jax.random.split(key)

@@ -169,9 +169,13 @@ def scale_posterior(
     edges = np.concatenate([[0.0], 0.5 * (grid[1:] + grid[:-1]), [np.inf]])
     log_p = np.log(np.diff(2 / np.pi * np.arctan(edges / growth.prior)))
     for r, C, K in zip(residuals, covariances, kernels, strict=True):
-        for i, kappa in enumerate(grid):
-            L = np.linalg.cholesky(C + kappa**2 * K + JITTER * np.trace(C) / len(C) * np.eye(len(C)))
-            log_p[i] += -0.5 * np.sum(np.linalg.solve(L, r) ** 2) - np.sum(np.log(np.diag(L)))
+        # In units of C, where κ² only scales: beside a tiny C the sum is no longer definite to rounding.
+        L = np.linalg.cholesky(C + JITTER * np.trace(C) / len(C) * np.eye(len(C)))
+        w, v = np.linalg.eigh(np.linalg.solve(L, np.linalg.solve(L, K).T))
+        # K is singular where rows are repeated or dense; what rounding leaves of it is none.
+        w = np.where(w > len(w) * np.finfo(float).eps * w[-1], w, 0.0)
+        variance = 1.0 + grid[:, None] ** 2 * w
+        log_p += -0.5 * np.sum((v.T @ np.linalg.solve(L, r)) ** 2 / variance + np.log(variance), axis=1)
     p = np.exp(log_p - log_p.max())
     p /= p.sum()
     return Defect(tuple(map(float, grid)), tuple(map(float, p)), growth)

@@ -59,6 +59,8 @@ def learn_defect(
     """
     posterior = as_posterior(posterior)
     growth = Growth() if growth is None else growth
+    if not isinstance(growth, Growth):
+        raise InputError(f"growth = {growth!r} is no Growth; give for example bp.Growth(prior=0.1)")
     method = as_method(method)
     if not (in_range(share) and share < 1):
         raise InputError(f"share = {share!r}: use a share of the rows between 0 and 1")

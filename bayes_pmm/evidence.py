@@ -165,7 +165,7 @@ def log_evidence(
     InputError
         For an unknown method, draws that are too few, or a posterior sampled without the reference gauge.
     BayesPMMError
-        If the posterior is not finite at any proposal.
+        If the posterior is not finite at any proposal, or chains never moved.
 
     References
     ----------
@@ -197,6 +197,11 @@ def log_evidence(
     x, density = _flat(posterior, draws.sites)
     signs = image_signs(posterior)
     groups = _chains_of_modes(draws)
+    for group in groups:
+        if np.any(np.ptp(x[list(group)], axis=(0, 1)) == 0):
+            raise BayesPMMError(
+                f"chains {', '.join(map(str, group))} never moved, so their draws say nothing of an evidence; fit again"
+            )
     half = count // 2
     halves = (x[:, :half], x[:, half:])
     found = []

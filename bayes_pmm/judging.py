@@ -31,7 +31,8 @@ def mixture(fit: Fit, controls: Any, errors: Any = None) -> tuple[np.ndarray, np
     Returns
     -------
     mean, sd : array (S, N, Q)
-        Of each draw's normal, with widening, floor, learned defect and known error; S = chains times draws.
+        Of each draw's normal, with widening, floor, learned defect and known error; S = chains times draws. That of a
+        strength is not cut off at 0, as bands are.
     weights : array (S,)
     """
     c = check_controls(as_fit(fit).posterior, controls)
@@ -90,8 +91,9 @@ def judge_fit(
     Returns
     -------
     Scores
-        Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not. They are those of
-        each value by itself, so the correlation of a defect between points does not enter.
+        Log score and PIT are exact if the fit has a floor, and kernel or sample estimates if not; those of a strength
+        are of a normal that may be negative, where the band ends at 0. They are those of each value by itself, so the
+        correlation of a defect between points does not enter.
 
     Raises
     ------

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Loo", "loo"]
 
 ROUNDS = 30
+
+FAR_OUT = 6.0
+"""From so many standard deviations on few draws of a refit decide about the density of what it left out."""
 """Transformations tried for one datum, at most."""
 
 
@@ -53,7 +56,8 @@ class Loo:
     in_sample : array (M,)
         The same with the datum among the data.
     pareto_k : array (M,)
-        Of the last weights used, NaN after a refit, infinite where there is no tail to judge by.
+        Of the last weights used, NaN after a refit, infinite where there is no tail to judge by, or the value lies so
+        far out that few draws of the refit decide.
     how : tuple of {"psis", "moment matching", "refit"} (M,)
     limit : float
         Largest k that is trusted: 0.7, or less where there are few draws.
@@ -91,9 +95,12 @@ class Loo:
 
     @property
     def above(self) -> np.ndarray:
-        """Which of the M data have k above the limit: their densities are not to be trusted."""
+        """Which of the M data have densities that are not to be trusted: k above the limit, infinite far out."""
         return np.flatnonzero(
-            [h != "refit" and not k <= self.limit for h, k in zip(self.how, self.pareto_k, strict=True)]
+            [
+                k > self.limit or (h != "refit" and np.isnan(k))
+                for h, k in zip(self.how, self.pareto_k, strict=True)
+            ]
         )
 
     @property
@@ -123,7 +130,7 @@ class Loo:
             lines.append(
                 f"Pareto k above {self.limit:.2f}, not to be trusted: {', '.join(names)}; pass refit="
             )
-        lines += [f"  {r.name}: {r.status}: {'; '.join(r.reasons)}" for r in self.refits if r.status != "ok"]
+        lines += [f"  {r.name}: {r.status}: {'; '.join(r.reasons)}" for r in self.refits if r.reasons]
         return "\n".join([*lines, "scores interpolation, says nothing about bands outside the data"])
 
     __repr__ = __str__
@@ -204,11 +211,15 @@ def loo(
                 refits.append(Refit(title, "failed", (str(error),), (int(rows[i]),)))
                 continue
             mean, sd, w = mixture(found, data.controls[rows[i], None], data.errors[rows[i], None])
-            density[i] = scores.log_score(
-                mean[:, 0, cols[i]], data.values[rows[i], cols[i]], sd=sd[:, 0, cols[i]], weights=w
-            )
-            k[i], how[i] = np.nan, "refit"
-            refits.append(Refit(title, found.status, found.reasons, (int(rows[i]),)))
+            m, s, y = mean[:, 0, cols[i]], sd[:, 0, cols[i]], data.values[rows[i], cols[i]]
+            density[i] = scores.log_score(m, y, sd=s, weights=w)
+            centre = np.average(m, weights=w)
+            z = abs(y - centre) / np.sqrt(np.average(s**2 + (m - centre) ** 2, weights=w))
+            k[i], how[i], reasons = np.nan, "refit", found.reasons
+            if z > FAR_OUT:
+                k[i] = np.inf
+                reasons += (f"the value lies {z:.0f} standard deviations out, where few draws decide",)
+            refits.append(Refit(title, found.status, reasons, (int(rows[i]),)))
     judged = (fit.status, fit.reasons)
     return Loo(data, rows, cols, density, in_sample, k, tuple(how), float(limit), tuple(refits), *judged)
 

@@ -59,7 +59,9 @@ class _Simulated:
     def draw(self, key):
         """Unconstrained truth and data."""
         c, observed, _ = (jnp.asarray(a) for a in self.posterior.training)
-        _, _, error = (jnp.asarray(a) for a in self.generator.training)
+        _, values, error = (jnp.asarray(a) for a in self.generator.training)
+        # A missing datum has no error, and what is drawn for it is not looked at.
+        error = jnp.where(jnp.isnan(values), 1.0, error)
         new = len(error)
         truth = {}
         if self.given is not None:
@@ -172,7 +174,7 @@ def manifold_simulation(posterior, generator, where, warmup, length, given=None)
         def body(i, carry):
             state, records = carry
             key, k = jax.random.split(state.key)
-            warm = state.averaging.count < warmup
+            warm = state.averaging.updates < warmup
             step = jnp.exp(jnp.where(warm, state.averaging.log_step, state.averaging.log_mean))
             point, info = sweep(target, k, state.point, step, jnp.asarray(STEPS), SMALL)
             tuned = state.averaging.update(0.8, info)

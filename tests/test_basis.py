@@ -241,6 +241,9 @@ def test_a_circle_that_is_covered_has_no_outside(start):
     gap = (np.mod(at - start, 1.0) > 3.01 / N) & (np.mod(at - start, 1.0) < 4.99 / N)
     fewer = _two_levels(np.delete(phases, 4), bp.Fourier(1, 1.0))
     np.testing.assert_array_equal(fewer.extrapolated(at)[:, 0], gap[:, 0])
+    # Rows that are measured again leave no gap between them.
+    for repeats in (2, 3):
+        assert not _two_levels(np.repeat(phases, repeats), bp.Fourier(1, 1.0)).extrapolated(at).any()
 
 
 def test_each_output_has_a_circle_of_its_own():

@@ -240,8 +240,21 @@ def test_ranks_given_the_data_are_uniform_if_the_draws_are_the_posterior(small, 
     assert result.uniform == uniform, (result.chi2, result.smooth)
 
 
-def test_sbc_refuses_numbers_it_cannot_use(small):
+def test_the_kernel_of_the_manifold_sampler_runs_and_learns_its_step(small):
+    posterior = replace(small, noise=Noise(floor=False), scaling=None)
+    tree = sbc(posterior, key=0, n_datasets=2, n_ranks=4, warmup=60, draws=30, sampler="manifold")
+    assert ranks(tree).shape[0] == 2
+    assert np.isfinite(ranks(tree)).all()
+    # A step that had not been learned would be turned down, or accepted always.
+    assert 0.4 < float(tree["sbc_stats"]["acceptance_rate"].mean()) < 0.999
+
+
+def test_sbc_refuses_what_it_cannot_use(small):
     key = jax.random.key(0)
+    with pytest.raises(InputError, match="this needs draws, and a posterior has none yet"):
+        sbc(small, key=key, n_datasets=2, given=small)
+    with pytest.raises(InputError, match="int is neither a posterior nor a fit"):
+        sbc(small, key=key, n_datasets=2, generator=3)
     with pytest.raises(InputError, match="n_ranks - 1 draws"):
         sbc(small, key=key, n_datasets=4, n_ranks=100, draws=50)
     with pytest.raises(InputError, match=r"shape \(M, 1\)"):

@@ -85,6 +85,19 @@ def test_the_scale_of_simulated_residuals_is_recovered():
     assert nothing.scale == pytest.approx(growth.prior, rel=0.2)  # the half-Cauchy's median
 
 
+@pytest.mark.parametrize("noise", [1e-3, 1e-6, 1e-9])
+def test_almost_exact_residuals_of_dense_and_repeated_rows_have_a_scale(noise):
+    data, growth, rng = line().data, Growth(prior=0.2), np.random.default_rng(0)
+    for controls in (np.linspace(2.2, 3.5, 9)[:, None], np.repeat([[2.5], [3.0], [3.5]], 3, axis=0)):
+        K, C = growth.covariance(data, controls, 0), noise**2 * np.eye(9)
+        w, v = np.linalg.eigh(K)
+        root = v * np.sqrt(np.clip(w, 0.0, None))
+        r = [0.3 * root @ rng.normal(size=9) + noise * rng.normal(size=9) for _ in range(100)]
+        assert scale_posterior(growth, r, [C] * 100, [K] * 100).scale == pytest.approx(0.3, rel=0.25)
+        none = scale_posterior(growth, [noise * rng.normal(size=9) for _ in range(100)], [C] * 100, [K] * 100)
+        assert none.scale < max(10 * noise, 0.01)
+
+
 def test_a_wrong_model_learns_a_defect_and_a_right_one_does_not():
     right = line(n=20, size=0.005)
     data = right.data
@@ -143,5 +156,7 @@ def test_bad_input_is_refused():
         Growth(power=0.0)
     with pytest.raises(InputError, match="add up to 1"):
         Defect((0.1, 0.2), (0.1, 0.2))
+    with pytest.raises(InputError, match=r"growth = 0\.5 is no Growth"):
+        learn_defect(line(), Exact(), growth=0.5, key=0)
     with pytest.raises(BayesPMMError, match="no outermost rows"):
         learn_defect(line(n=3), Exact(), share=0.9, key=0)

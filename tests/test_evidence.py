@@ -290,7 +290,13 @@ def test_bad_input(straight):
     draws = Draws({k: np.asarray(v)[None] for k, v in sites.items()}, {}, {"sampler": "prior"})
     with pytest.raises(InputError, match="flat directions"):
         log_evidence(replace(straight, posterior=free, draws=draws), key=0)
-    for wrong in ({"live": 3}, {"live": 50, "replaced": 50}, {"remainder": 0.0}, {"sweeps": 0}):
+    for wrong in (
+        {"live": 3},
+        {"live": 50, "replaced": 50},
+        {"remainder": 0.0},
+        {"sweeps": 0},
+        {"replaced": 2.5},
+    ):
         with pytest.raises(InputError):
             NestedSampling(**wrong)
 
@@ -300,3 +306,13 @@ def test_draws_outside_the_support_are_an_error(straight):
     broken = replace(straight, draws=replace(straight.draws, sites=nowhere))
     with pytest.raises(BayesPMMError, match="some draws lie at the edge"):
         log_evidence(broken, key=0)
+
+
+def test_chains_that_never_moved_have_no_evidence(straight):
+    sites = {k: np.array(v) for k, v in straight.draws.sites.items()}
+    for v in sites.values():
+        v[0] = v[0, :1]
+    stuck = replace(straight, draws=replace(straight.draws, sites=sites))
+    assert np.isfinite(log_evidence(stuck, key=1, **FEW).log_z)  # the others moved
+    with pytest.raises(BayesPMMError, match="chains 0 never moved"):
+        log_evidence(in_modes(stuck, [(0,), (1, 2, 3)]), key=1, **FEW)

@@ -28,6 +28,14 @@ def test_bad_settings(settings):
         AnnealedStarts(**settings)
 
 
+@pytest.mark.parametrize("method", [bp.NUTS, bp.Manifold, bp.Auto, bp.Laplace, bp.Variational])
+def test_a_number_is_no_search(method):
+    with pytest.raises(
+        InputError, match=r"starts = 48: give a search, such as bp\.AnnealedStarts\(candidates=48\)"
+    ):
+        method(starts=48)
+
+
 def test_every_chain_starts_at_a_good_fit(oscillator):
     posterior, _, found = oscillator
     assert len(found.sites) == 4

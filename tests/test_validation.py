@@ -347,6 +347,8 @@ def test_a_statistic_gives_one_number_for_each_row_of_values(fitted):
     for wrong in (lambda y, c: y.mean(), lambda y, c: y, lambda y, c: y.mean(axis=0)):  # noqa: ARG005
         with pytest.raises(InputError, match="statistic mine: gives shape"):
             predictive_check(fitted, {"mine": wrong})
+    with pytest.raises(InputError, match="'residuals' is built in"):
+        predictive_check(fitted, {"residuals": np.mean})
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-9, 0.0), (1.0, 1e6)])
@@ -490,6 +492,17 @@ def test_refits_are_the_last_resort_and_exact():
     for i in bad:
         law = exact_density(posterior, [i], i, keep_units=True)
         assert found.log_density[i] == pytest.approx(law.logpdf(posterior.data.values[i])[0], abs=0.15)
+
+
+def test_a_value_far_out_is_not_trusted_after_a_refit_either():
+    posterior = line(outlier=40.0)
+    found = loo(bp.fit(posterior, Exact(500), key=0), moment_matching=False, refit=Exact(2000))
+    last = posterior.data.n_rows - 1
+    assert found.how[last] == "refit"
+    assert last in found.above
+    exact = exact_density(posterior, [last], last, keep_units=True).logpdf(posterior.data.values[last])[0]
+    assert found.log_density[last] < exact - 1
+    assert "standard deviations out, where few draws decide" in str(found)
 
 
 def test_a_refit_that_fails_leaves_the_importance_weights_and_says_so():

@@ -16,7 +16,7 @@ from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.manifold import Manifold, step_seconds
 from bayes_pmm.inference.nuts import NUTS, PILOT
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts, Starts, check_starts
 from bayes_pmm.posterior import Posterior
 
 __all__ = ["Auto"]
@@ -103,6 +103,7 @@ class Auto:
 
     def __post_init__(self):
         at_least(self, chains=1, draws=4, longer=1)
+        check_starts(self.starts)
         if self.warmup is not None:
             at_least(self, warmup=10)
         object.__setattr__(self, "at", tuple(tuple(map(float, np.atleast_1d(point))) for point in self.at))
@@ -188,10 +189,10 @@ class Auto:
             yield "manifold_longer", *self._longer(manifold, found, attempts[-1])
             if attempts[-1].reached(total):
                 return
-            affordable = _affordable(posterior, attempts[-1].draws)
             # Chains that stay apart say nothing of how long a run would be that mixes them.
-            mixing = attempts[-1].rhat <= TROUBLE_RHAT
-            if mixing and affordable > self.longer and attempts[-1].near(total, affordable):
+            mixing = attempts[-1].draws is not None and attempts[-1].rhat <= TROUBLE_RHAT
+            affordable = _affordable(posterior, attempts[-1].draws) if mixing else 0
+            if affordable > self.longer and attempts[-1].near(total, affordable):
                 yield "manifold_longest", *self._longer(manifold, found, attempts[-1], affordable)
                 if attempts[-1].reached(total):
                     return

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayes_pmm.errors import BayesPMMError
+from bayes_pmm.errors import InputError
 from bayes_pmm.inference.checkpoint import ChainFile, check_shapes, load_arrays, save_arrays
 from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.protocol import Progress
@@ -216,7 +216,8 @@ def _met(meet, k, shared, records, checkpoint, ahead, segment):
     if min(ahead) >= segment.draws:
         return shared  # all chains are past this segment
     if max(ahead) > 0:
-        raise BayesPMMError(
+        # No other sampler should be tried instead, as after a failure of this one.
+        raise InputError(
             f"{paths[0]}: missing or damaged like its copy, and some chains went on from it; start this run again"
             " elsewhere"
         )

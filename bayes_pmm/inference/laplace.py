@@ -13,7 +13,7 @@ from bayes_pmm.errors import BayesPMMError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
 from bayes_pmm.inference.mixture import image_signs
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, check_exact, silent
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts, Starts, check_starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import stream
 
@@ -53,6 +53,7 @@ class Laplace:
 
     def __post_init__(self):
         at_least(self, draws=4, chains=1, max_iterations=1)
+        check_starts(self.starts)
         check_exact(self.exact)
 
     def run(

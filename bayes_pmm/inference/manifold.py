@@ -16,7 +16,7 @@ from bayes_pmm.inference.compiled import compiled
 from bayes_pmm.inference.constrained import Info, sweep
 from bayes_pmm.inference.lifted import Lifted
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts, Starts, check_starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -77,6 +77,7 @@ class Manifold:
 
     def __post_init__(self):
         at_least(self, chains=1, warmup=10, draws=4, thin=1)
+        check_starts(self.starts)
         if not (in_range(self.target_accept) and self.target_accept < 1):
             raise InputError(f"target_accept = {self.target_accept!r} must lie between 0 and 1")
         if not in_range(self.trajectory):

@@ -18,7 +18,7 @@ from bayes_pmm.inference.mixture import image_signs
 from bayes_pmm.inference.protocol import Progress, at_least, silent
 from bayes_pmm.inference.threads import one_blas_thread
 from bayes_pmm.posterior import Posterior
-from bayes_pmm.settings import in_range
+from bayes_pmm.settings import as_whole, in_range
 
 __all__ = ["NestedRun", "NestedSampling"]
 
@@ -86,7 +86,7 @@ class NestedSampling:
 
     def __post_init__(self):
         at_least(self, live=20, sweeps=1, most_steps=1)
-        if self.replaced is not None and not 1 <= self.replaced < self.live:
+        if self.replaced is not None and not 1 <= as_whole("replaced", self.replaced) < self.live:
             raise InputError(f"replaced = {self.replaced} must be at least 1 and below live = {self.live}")
         if not in_range(self.remainder):
             raise InputError(f"remainder = {self.remainder!r} must be positive")

@@ -14,7 +14,7 @@ from numpyro.infer.util import ParamInfo
 from bayes_pmm.errors import InputError
 from bayes_pmm.inference.chains import Segment, batches, chunk_for, collect, run_chains
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts, Starts, check_starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
@@ -75,6 +75,7 @@ class NUTS:
 
     def __post_init__(self):
         at_least(self, chains=1, warmup=1, draws=4, max_tree_depth=1, thin=1)
+        check_starts(self.starts)
         if not (in_range(self.target_accept) and self.target_accept < 1):
             raise InputError(f"target_accept = {self.target_accept!r} must lie between 0 and 1")
 

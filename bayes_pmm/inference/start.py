@@ -9,6 +9,7 @@ reference gauge. Along the path the noise floor with the largest Laplace evidenc
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from bayes_pmm.inference.threads import one_blas_thread, workers
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range
 
-__all__ = ["AnnealedStarts", "Basin", "Starts"]
+__all__ = ["AnnealedStarts", "Basin", "Starts", "check_starts"]
 
 PORTION = 12
 """Starts that one thread optimises one after the other, at most."""
@@ -278,3 +279,18 @@ def _sites(posterior: Posterior, matrices: np.ndarray, scale: np.ndarray, floor:
     if posterior.noise.floor:
         sites["floor"] = jnp.asarray(floor)
     return sites
+
+
+def check_starts(starts: Any) -> None:
+    """Check the ``starts`` among a method's settings, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        For anything but a search or what one found.
+    """
+    if not isinstance(starts, AnnealedStarts | Starts):
+        number = starts if isinstance(starts, int) else 96
+        raise InputError(
+            f"starts = {starts!r}: give a search, such as bp.AnnealedStarts(candidates={number})"
+        )

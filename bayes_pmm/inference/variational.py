@@ -18,7 +18,7 @@ from numpyro.optim import ClippedAdam
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference.importance import FlatPosterior, against_exact, weighed_draws
 from bayes_pmm.inference.protocol import Draws, Method, Progress, at_least, check_exact, silent
-from bayes_pmm.inference.start import AnnealedStarts, Starts
+from bayes_pmm.inference.start import AnnealedStarts, Starts, check_starts
 from bayes_pmm.posterior import Posterior
 from bayes_pmm.settings import in_range, stream
 
@@ -78,6 +78,7 @@ class Variational:
         if self.guide not in GUIDES:
             raise InputError(f"guide '{self.guide}' is unknown; use {', '.join(map(repr, GUIDES))}")
         at_least(self, steps=1, draws=4, chains=1, particles=1)
+        check_starts(self.starts)
         check_exact(self.exact)
         if not in_range(self.learning_rate):
             raise InputError(f"learning_rate = {self.learning_rate!r} must be positive")
