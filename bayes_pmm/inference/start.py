@@ -287,9 +287,9 @@ def check_starts(starts: Any) -> None:
     Raises
     ------
     InputError
-        For anything but a search or what one found.
+        For what cannot find any.
     """
-    if not isinstance(starts, AnnealedStarts | Starts):
+    if not hasattr(starts, "find"):
         number = starts if isinstance(starts, int) else 96
         raise InputError(
             f"starts = {starts!r}: give a search, such as bp.AnnealedStarts(candidates={number})"
