@@ -58,6 +58,7 @@ def canned(chosen, monkeypatch):
 
 class STORED:
     sites = ({},)
+    find = None  # no sampler searches
     basins = ()
 
 
