@@ -65,7 +65,8 @@ def check_constants(data: Dataset) -> None:
         if len(y) > 2 and width <= 1e-12 * np.abs(y).max() and error == 0:
             others = " and fit the others alone" if data.n_outputs > 1 else ""
             what, offset = f"is {y[0]:g} in all {len(y)} rows", ""
-            if width > 0:
+            # Less than that is what a solver's own rounding leaves of a constant.
+            if width > 1e-14 * np.abs(y).max():
                 what = f"varies by {width:.2g} about {y[0]:g}, which is lost in rounding"
                 offset = "subtract an offset; "
             warnings.warn(

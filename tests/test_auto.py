@@ -384,6 +384,13 @@ def test_falls_back_when_a_sampler_raises(posterior, canned):
         METHOD.run(posterior, KEY)
 
 
+def test_a_second_run_that_fails_leaves_the_first(posterior, canned):
+    canned["manifold"], canned["longer"] = stuck(1.0), gives_up
+    done = bp.fit(posterior, METHOD, key=0)
+    assert "no way" in done.draws.info["choice"]
+    assert done.status != "ok"
+
+
 def test_when_all_disagree_the_best_is_kept_and_never_ok(posterior, canned):
     canned["manifold"], canned["longer"], canned["nuts"] = stuck(1.0), stuck(1.0), stuck(1.0, share=0.6)
     done = bp.fit(posterior, METHOD, key=0)
