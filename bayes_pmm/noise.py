@@ -24,7 +24,7 @@ class Noise:
         Learn a floor f per output: whatever the known errors and the model do not explain.
     floor_scale : float
         Scale of f's half-Cauchy prior, in units of the output's own spread. Its tail lets a misfit be seen. It begins
-        at the rounding of the levels: a model that interpolates exact data says nothing about floors below.
+        at 1e-9 of the levels' spread: a model that interpolates exact data says nothing about floors below.
 
     Raises
     ------
@@ -45,21 +45,21 @@ class Noise:
         if not in_range(self.floor_scale):
             raise InputError(f"noise: floor_scale = {self.floor_scale} must be positive and finite")
 
-    def sample_floor(self, unit, rounding=0.0) -> jnp.ndarray:
+    def sample_floor(self, unit, least=0.0) -> jnp.ndarray:
         """NumPyro site ``floor`` (Q,) in the user's units; zeros if there is none.
 
         Parameters
         ----------
         unit : array (Q,)
             The outputs' spreads.
-        rounding : array (Q,), optional
-            The least floor, :attr:`~bayes_pmm.scaling.Scaling.rounding`.
+        least : array (Q,), optional
+            Where it begins, :attr:`~bayes_pmm.scaling.Scaling.least_floor`.
         """
         unit = jnp.asarray(unit)
         if not self.floor:
             return jnp.zeros_like(unit)
         above = AffineTransform(
-            jnp.broadcast_to(jnp.asarray(rounding), unit.shape), 1.0, constraints.positive
+            jnp.broadcast_to(jnp.asarray(least), unit.shape), 1.0, constraints.positive
         )
         floor = dist.TransformedDistribution(dist.HalfCauchy(self.floor_scale * unit), above)
         return numpyro.sample("floor", floor.to_event(1))

@@ -306,7 +306,7 @@ class Posterior:
         y = None if y is None else self._columns("y", y, self.data.output_names)
         error = None if error is None else self._columns("error", error, self.data.output_names)
         matrices = self.matrix_prior.sample()
-        floor = self.noise.sample_floor(self.scaling.spread, self.scaling.rounding)
+        floor = self.noise.sample_floor(self.scaling.spread, self.scaling.least_floor)
         mean = self.evaluate(matrices, c)
         return self.noise.sample_data(mean, floor, y, error)
 

@@ -16,10 +16,15 @@ from bayes_pmm.data import Dataset
 from bayes_pmm.errors import InputError
 from bayes_pmm.outputs import Output
 
-__all__ = ["ROUNDING", "Scaling", "fit_scaling"]
+__all__ = ["Scaling", "fit_scaling"]
 
-ROUNDING = 1e-11
-"""Least learned floor, in the model's unit: eigenvalues of its matrices are exact to a few 1e-14 of it."""
+LEAST_FLOOR = 1e-9
+"""Least learned floor, in the model's unit. Eigenvalues are exact to a few 1e-14 of it where the matrices are of its
+size, but those that reproduce exact data may be a thousand times larger, and a chain on a floor that is not well
+above rounding stands still."""
+
+ROUNDING = 1e-14
+"""What double precision leaves of an offset of the data, relative to it."""
 
 SMALLEST = 1e-140
 """Least unit of outputs: squares of noises of 1e-12 of it are numbers still. One over it is the largest."""
@@ -57,9 +62,9 @@ class Scaling:
     variation: tuple[float, ...] = (1.0,)
 
     @property
-    def rounding(self) -> jax.Array:
-        """What double precision leaves of an output (Q,), in the user's units: a few hundred times its rounding."""
-        return ROUNDING * (jnp.asarray(self.scale) + 1e-3 * jnp.abs(jnp.asarray(self.shift)))
+    def least_floor(self) -> jax.Array:
+        """Where the learned noise floor of an output begins (Q,), in the user's units: well above rounding."""
+        return LEAST_FLOOR * jnp.asarray(self.scale) + ROUNDING * jnp.abs(jnp.asarray(self.shift))
 
     def coefficients(self, basis: Basis, controls: jax.Array | np.ndarray) -> jax.Array:
         """Coefficients φ (N, L) of the primary matrices at controls (N, p) in the user's units."""

@@ -93,8 +93,8 @@ def test_log_prior_by_site_is_the_posteriors_own(fits):
     scale, medians = one["scale"], fit.posterior.matrix_prior.hyperparameters()
     expected = stats.lognorm(s=medians[1], scale=medians[0]).logpdf(scale).sum()
     np.testing.assert_allclose(group["scale"].values[1, 7], expected, rtol=1e-10)
-    # All of them together, with the Jacobians of logarithms (a floor's is of what is above rounding) and soft gaps.
-    above = one["floor"] - np.asarray(fit.posterior.scaling.rounding)
+    # All of them together, with the Jacobians of logarithms (a floor's is of what is above the least) and soft gaps.
+    above = one["floor"] - np.asarray(fit.posterior.scaling.least_floor)
     jacobian = np.log(scale).sum() + np.log(above).sum() + np.log1p(-np.exp(-one["gaps"])).sum()
     whole = float(fit.posterior.log_prior(fit.posterior.unconstrain(one)))
     total = sum(float(v.values[1, 7]) for v in group.data_vars.values())

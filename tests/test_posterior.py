@@ -73,9 +73,9 @@ def unit_of_two_levels_and_their_line(E0, E1, line):
 class Explicit:
     """Log posterior and outputs in NumPy, written from the definitions: loops, no shared code."""
 
-    def __init__(self, data, expressions, dim, field, names, noise_scale=0.05):
+    def __init__(self, data, expressions, dim, field, names, least, noise_scale=0.05):
         self.data, self.expressions, self.n, self.field, self.names = data, expressions, dim, field, names
-        self.noise_scale = noise_scale
+        self.noise_scale, self.least = noise_scale, least
         self.s2 = 2.0 if field == "real" else 1.0
         self.beta = 1 if field == "real" else 2
         self.L = 1 + data.n_controls
@@ -134,9 +134,9 @@ class Explicit:
                 M[i, j], M[j, i] = element, np.conj(element)
             matrices.append(M)
         spread = np.nanstd(self.data.values, axis=0)
-        floor = np.exp(z["floor"])
-        total += np.sum(stats.halfcauchy(scale=self.noise_scale * spread).logpdf(floor) + z["floor"])
-        return total, np.array(matrices), floor
+        above = np.exp(z["floor"])
+        total += np.sum(stats.halfcauchy(scale=self.noise_scale * spread).logpdf(above) + z["floor"])
+        return total, np.array(matrices), self.least + above
 
     def log_eigenvalues(self, levels, s):
         n, beta = len(levels), self.beta
@@ -191,7 +191,8 @@ class TestAgainstNumPy:
     def test_log_posterior(self, field, dim, n_controls):
         data = dataset(n_controls)
         posterior = Posterior(data, PMM(EXPRESSIONS, dim=dim, field=field), PRIOR)
-        explicit = Explicit(data, EXPRESSIONS, dim, field, ("A", "B"))
+        least = np.asarray(posterior.scaling.least_floor)
+        explicit = Explicit(data, EXPRESSIONS, dim, field, ("A", "B"), least)
 
         @jax.jit
         def together(z):
@@ -377,13 +378,13 @@ class TestMissingData:
 class TestNoise:
     OUTPUTS = ("E0", "E1")
 
-    def test_the_floor_begins_at_the_rounding_of_the_levels(self):
+    def test_the_floor_begins_well_above_the_rounding_of_the_levels(self):
         data = dataset(1, outputs=self.OUTPUTS)
         posterior = Posterior(data, PMM(self.OUTPUTS, dim=2))
         z = posterior.unconstrain(posterior.prior_sites(jax.random.key(0)))
         lowest = posterior.constrain(z | {"floor": jnp.full(2, -200.0)})["floor"]
         scale, shift = posterior.scaling.scale[0], posterior.scaling.shift[0]
-        np.testing.assert_allclose(lowest, 1e-11 * (scale + 1e-3 * abs(shift)), rtol=1e-9)
+        np.testing.assert_allclose(lowest, 1e-9 * scale + 1e-14 * abs(shift), rtol=1e-9)
         # The density of log(floor - least) falls like its argument.
         value = jax.jit(posterior.log_prior)
         at = [float(value(z | {"floor": jnp.full(2, f)})) for f in (-40.0, -50.0)]
