@@ -203,7 +203,7 @@ def _against_exact(exact: dict) -> list[str]:
 
 
 def noticeable_floor(posterior: Posterior) -> np.ndarray:
-    """The least floor (Q,) that says anything of a model: a share of the output's spread, well above where floors begin."""
+    """The least floor (Q,) that says anything of a model: a share of its spread, well above where floors begin."""
     spread = np.nanstd(posterior.data.values, axis=0)
     return np.maximum(LIMITS.floor_of_spread * spread, 100 * np.asarray(posterior.scaling.least_floor))
 

@@ -58,9 +58,7 @@ class Noise:
         unit = jnp.asarray(unit)
         if not self.floor:
             return jnp.zeros_like(unit)
-        above = AffineTransform(
-            jnp.broadcast_to(jnp.asarray(least), unit.shape), 1.0, constraints.positive
-        )
+        above = AffineTransform(jnp.broadcast_to(jnp.asarray(least), unit.shape), 1.0, constraints.positive)
         floor = dist.TransformedDistribution(dist.HalfCauchy(self.floor_scale * unit), above)
         return numpyro.sample("floor", floor.to_event(1))
 

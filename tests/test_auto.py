@@ -13,6 +13,7 @@ from bayes_pmm.diagnostics import diagnose
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import auto
 from bayes_pmm.inference.auto import Auto
+from bayes_pmm.inference.checkpoint import ChainFile
 from bayes_pmm.inference.manifold import Manifold
 from bayes_pmm.inference.nested import NestedSampling
 from bayes_pmm.inference.nuts import NUTS
@@ -170,7 +171,12 @@ def test_manifold_where_the_pilot_of_nuts_needs_many_steps(posterior, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             method.run(posterior, KEY, checkpoint=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nuts"]
+    saved, save = [], ChainFile.save
+    monkeypatch.setattr(
+        ChainFile, "save", lambda file, *a: (saved.append(file.path.parent.name), save(file, *a))
+    )
     resumed = method.run(posterior, KEY, checkpoint=tmp_path)
+    assert set(saved) == {"manifold"}
     assert resumed.info["choice"] == draws.info["choice"]
     for name, values in draws.sites.items():
         np.testing.assert_array_equal(resumed.sites[name], values)
@@ -252,6 +258,9 @@ def test_what_a_third_run_may_cost_follows_from_data_and_steps(posterior, chosen
     )
     few, many = (auto._affordable(posterior, steps(n)) for n in (4, 40))
     assert few > 9 * many > 0
+    # Steps are those of all transitions of a draw.
+    thinned = dataclasses.replace(steps(40), info=chosen.draws.info | {"thin": 10})
+    assert auto._affordable(posterior, thinned) == few
 
 
 def test_the_longer_run_is_kept_even_where_it_looks_worse(posterior, canned):

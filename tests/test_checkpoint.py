@@ -22,7 +22,7 @@ import bayes_pmm as bp
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import chains, manifold, nuts
 from bayes_pmm.inference.checkpoint import ChainFile, save_arrays
-from bayes_pmm.inference.manifold import Manifold
+from bayes_pmm.inference.manifold import FEWEST_STEPS, MOST_STEPS, Manifold
 from bayes_pmm.inference.nuts import NUTS
 from bayes_pmm.inference.protocol import silent
 from bayes_pmm.inference.start import Starts
@@ -324,7 +324,13 @@ def test_thinned_run_resumes_in_its_shorter_chunks(posterior, tmp_path, monkeypa
     drawn = drawn_so_far(tmp_path)
     assert thinned.warmup < max(drawn)
     assert min(drawn) < 40
-    assert_same(thinned.run(posterior, KEY, checkpoint=tmp_path), whole)
+    resumed = []
+    again = thinned.run(posterior, KEY, progress=lambda *r: resumed.append(r), checkpoint=tmp_path)
+    assert_same(again, whole)
+    assert len(resumed) < len(seen), "the resumed run drew everything again"
+    # Steps are those of all transitions of a draw.
+    once = np.ceil(thinned.trajectory / whole.stats["step_size"])
+    np.testing.assert_array_equal(whole.stats["n_steps"], 10 * np.clip(once, FEWEST_STEPS, MOST_STEPS))
 
 
 def test_a_file_of_other_shapes_is_said_to_be_foreign(tmp_path):

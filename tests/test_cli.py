@@ -21,6 +21,7 @@ from bayes_pmm.doubts import DOUBTS
 from bayes_pmm.errors import BayesPMMError, UnfinishedError
 from bayes_pmm.fit import load
 from bayes_pmm.inference import Auto
+from bayes_pmm.inference.checkpoint import ChainFile
 
 QUICK = ["--dim", "2", "--chains", "2", "--warmup", "60", "--draws", "60"]
 
@@ -499,7 +500,7 @@ def test_bad_posterior_file(finished, capsys, tmp_path, kind):
     assert not (tmp_path / "b.csv").exists()
 
 
-def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path):
+def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path, capsys, monkeypatch):
     """A run killed in its middle and resumed gives the bands of an uninterrupted one."""
     options = ["fit", str(levels), "--controls", "c", "--outputs", "E0,E1", "--dim", "3", "--chains", "2",
                "--warmup", "100", "--draws", "600", "--at", "c=0:3:4"]  # fmt: skip
@@ -515,9 +516,18 @@ def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path):
             pass
         process.kill()
     assert not (killed / "summary.json").exists(), "it finished before it was killed: make it longer"
-    subprocess.run(
-        [*command, "--out", str(killed), "--resume"], check=True, env=environment, capture_output=True
-    )
+    before = {path.name: int(np.load(path)["at"]) for path in killed.glob("checkpoint/**/chain_?.npz")}
+    saved, save = [], ChainFile.save
+
+    def noted(file, state, at, records, seconds):
+        saved.append((file.path.name, at))
+        save(file, state, at, records, seconds)
+
+    monkeypatch.setattr(ChainFile, "save", noted)
+    code, _, err = run(capsys, *command[3:], "--out", killed, "--resume")
+    assert code == 0, err
+    assert before
+    assert all(at > before.get(name, 0) for name, at in saved), "the resumed run drew again what was saved"
     assert (killed / "bands.csv").read_bytes() == (whole / "bands.csv").read_bytes()
 
 

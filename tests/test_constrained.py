@@ -345,8 +345,9 @@ def test_energy_error_is_of_second_order(sigma):
     assert 3.2 < errors[1] / errors[2] < 4.8
 
 
-@pytest.mark.parametrize(("sigma", "bound"), [(1e-1, 1e-9), (1e-3, 1e-9), (1e-6, 100 * EPS / 1e-6)])
-def test_way_back_leads_back(sigma, bound):
+@pytest.mark.parametrize("sigma", [1e-1, 1e-3, 1e-6, 1e-8])
+def test_way_back_leads_back(sigma):
+    """To rounding: 40 steps of one to four hundred times it each, whatever the noise."""
     target = ring(sigma).target()
 
     @jax.jit
@@ -362,7 +363,7 @@ def test_way_back_leads_back(sigma, bound):
     moved, off, fine = jax.vmap(there_and_back)(jnp.arange(10))
     assert fine.all()
     assert moved.min() > 0.3
-    assert off.max() < bound
+    assert off.max() < 1e4 * EPS
 
 
 @noises

@@ -1,10 +1,13 @@
 """The page of the study of sampling is what its script prints."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
+
+import bayes_pmm as bp
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,3 +65,20 @@ def test_a_cell_is_good_by_both_limits(run):
     assert not run.good({"rhat": 1.011, "ess_min": 401})
     assert not run.good({"rhat": 1.009, "ess_min": 399})
     assert not run.good({"status": "raised"})
+
+
+def test_a_case_of_the_time_between_checkpoints_reports_its_chunks(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "studies" / "sampling"))
+    gaps = importlib.import_module("checkpoint_gaps")
+    method = bp.Manifold(chains=2, warmup=10, draws=10, thin=2, starts=bp.AnnealedStarts(candidates=4))
+    monkeypatch.setattr(gaps, "CASES", {"small": ("", lambda: gaps.pencil(2, points=4), 2, 1e-2, method)})
+    # What it replaces, to be put back.
+    monkeypatch.setattr(gaps.chains, "compiled", gaps.chains.compiled)
+    monkeypatch.setattr(gaps.checkpoint.ChainFile, "save", gaps.checkpoint.ChainFile.save)
+    gaps.child("small")
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    chunks = [e for e in events if e["kind"] == "chunk"]
+    assert sum(c["count"] for c in chunks) == 2 * 20
+    assert all(c["seconds"] > 0 and c["steps"] >= 4 for c in chunks)
+    assert {e["kind"] for e in events} == {"chunk", "starts", "sampling"}
+    assert gaps.most_steps(method, "sampling") == 2 * gaps.most_steps(method, "warm-up")

@@ -277,7 +277,8 @@ def _going_on(found: Starts, draws: Draws) -> Starts:
 
 def _affordable(posterior: Posterior, draws: Draws) -> int:
     """How many transitions for each draw of the manifold sampler :data:`CHEAP` allows, by the steps of these draws."""
-    once = step_seconds(posterior.data.n_observed, draws.n_unknowns) * float(draws.stats["n_steps"].mean())
+    steps = float(draws.stats["n_steps"].mean()) / draws.info.get("thin", 1)
+    once = step_seconds(posterior.data.n_observed, draws.n_unknowns) * steps
     return int(CHEAP / (once * draws.stats["n_steps"].shape[1]))
 
 

@@ -38,7 +38,7 @@ SMALL = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Manifold:
-    """Constrained HMC on the manifold {f(θ) + σ(θ) η = y}, whose cost does not grow as the noise falls.
+    """Constrained HMC on the manifold {f(θ) + σ(θ) η = y}, whose steps do not shrink as the noise falls.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ class Manifold:
         Length of a trajectory in units of the posterior's own width; the number of steps follows from it. What other
         lengths cost is in docs/studies/sampling.md, "Trajectory length".
     thin : int
-        Transitions for each kept draw, in sampling only.
+        Transitions for each kept draw, in sampling only. ``n_steps`` is of all of them, other statistics of
+        the last.
     batched : bool, optional
         All chains in one batch rather than one thread a chain; by default on anything but a CPU. The law is the
         same, the digits are not.
@@ -144,7 +145,7 @@ class Manifold:
                     "energy": at.info.energy,
                     "failed_steps": at.info.failed,
                     "newton_iterations": at.info.newton,
-                    "n_steps": shared.steps,
+                    "n_steps": shared.steps * shared.thin,
                     "step_size": jnp.exp(jnp.where(shared.adapting, at.averaging.log_step, shared.log_step)),
                 }
                 return shared.L @ at.point.q[: lifted.size], stats, at.averaging.log_mean

@@ -227,7 +227,8 @@ def _anneal(posterior: Posterior, keys: jax.Array, path: jax.Array, steps: int) 
         evidences = jnp.where(jnp.isfinite(evidences), evidences, -jnp.inf)
         best = jnp.argmax(evidences) if posterior.noise.floor else len(path) - 1
         floor = (
-            jnp.maximum(path[best], path[-1]) * jnp.asarray(post.scaling.spread) + 2 * post.scaling.least_floor
+            jnp.maximum(path[best], path[-1]) * jnp.asarray(post.scaling.spread)
+            + 2 * post.scaling.least_floor
         )
         M = matrices(xs[best].reshape(K, size + 1), scale)
         return M, scale, floor, evidences[best], misfits[best], fs[best]

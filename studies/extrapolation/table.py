@@ -18,6 +18,8 @@ from studies.extrapolation import lines, nonlinear
 from studies.extrapolation.peers import GENERAL, INFORMED, MATRIX_MODELS
 
 LEVEL = 0.9
+NETWORKS = ("bnn", "deep_ensemble")
+"""General methods of fixed size, not tuned for each task."""
 RESAMPLES = 2000
 ADDED = 1e-4
 """Of the spread, added to both sides of a ratio of CRPS: nobody needs more digits."""
@@ -130,9 +132,9 @@ class Results:
         """Noises with lines, largest first."""
         return sorted({r["noise"] for r in self.found.values() if group_of(r) == group}, reverse=True)
 
-    def best(self, task: str) -> dict | None:
+    def best(self, task: str, without: tuple[str, ...] = ()) -> dict | None:
         """Line of the general method with the smallest CRPS on a task, chosen afterwards."""
-        there = [self.done[task, m] for m in self.general if (task, m) in self.done]
+        there = [self.done[task, m] for m in self.general if m not in without and (task, m) in self.done]
         return min(there, key=mean_crps) if there else None
 
     def pairs(self, rows: list[dict], method: str | None) -> list[tuple[dict, dict]]:
@@ -359,8 +361,13 @@ def figures(results: Results) -> list[str]:
         missed = ~np.concatenate([np.ravel(hits(r)) for r in rows])
         return f"{flags.mean():.0%}, {(flags & missed).sum() / missed.sum():.0%}" if missed.any() else ""
 
-    def best(rows):
-        return interval(geometric(pairs), ".2g") if (pairs := results.pairs(rows, None)) else ""
+    def best(rows, without=()):
+        found = [(r, other) for r in rows if (other := results.best(r["task"], without))]
+        return interval(geometric(found), ".2g") if found else ""
+
+    def statuses(rows):
+        count = Counter(r["about"]["status"] for r in rows)
+        return ", ".join(str(count[s]) for s in ("ok", "suspect", "failed"))
 
     line("tasks", "", len)
     line(
@@ -371,6 +378,7 @@ def figures(results: Results) -> list[str]:
     line(f"families below {LEAST_OF_A_FAMILY:.2f}", "none", low_families)
     line("ECE of central intervals", "0.05", lambda rows: f"{calibration_error(rows):.3f}")
     line("CRPS over that of the best general method, chosen for each task afterwards", "0.4", best)
+    line("the same, the networks left out", "", lambda rows: best(rows, NETWORKS))
     line(
         "CRPS over that of each deterministic matrix model (tasks)",
         "0.8",
@@ -382,6 +390,7 @@ def figures(results: Results) -> list[str]:
         lambda rows: won(rows, [*results.general, *results.matrix_models]),
     )
     line("points doubted, share of all misses at them", "5 to 40 %, 60 %", doubted)
+    line("fits `ok`, `suspect`, `failed`, with chains of this length", "", statuses)
     return text
 
 

@@ -80,18 +80,18 @@ class Timed:
 def child(name):
     """One fit, whose events go to standard output."""
     jax.config.update("jax_enable_x64", True)
-    began, compiled, save = threading.local(), chains._compiled, checkpoint.ChainFile.save
+    began, compiled, save = threading.local(), chains.compiled, checkpoint.ChainFile.save
 
     def timed(*args):
-        program, record = compiled(*args)
-        return Timed(program, began), record
+        program, shapes = compiled(*args)
+        return Timed(program, began), shapes
 
     def saved(file, state, at, records, seconds):
         save(file, state, at, records, seconds)
         took = time.perf_counter() - began.at
         say(kind="chunk", at=at, count=began.count, steps=began.steps, seconds=took)
 
-    chains._compiled, checkpoint.ChainFile.save = timed, saved
+    chains.compiled, checkpoint.ChainFile.save = timed, saved
     _, problem, n, noise, method = CASES[name]
     problem = problem()
     data = problem.dataset(noise=noise, seed=0)
@@ -124,9 +124,10 @@ def measured(name, seconds):
     return starts, marks["sampling", 0] - marks["starts", 1], chunks
 
 
-def most_steps(method):
-    """The most steps of a transition."""
-    return 2**method.max_tree_depth - 1 if isinstance(method, bp.NUTS) else MOST_STEPS
+def most_steps(method, stage):
+    """The most steps of a draw."""
+    once = 2**method.max_tree_depth - 1 if isinstance(method, bp.NUTS) else MOST_STEPS
+    return once * (method.thin if stage == "sampling" else 1)
 
 
 def main():
@@ -157,7 +158,7 @@ def main():
                 continue
             longest = max(own, key=lambda c: c["seconds"])
             step = sum(c["seconds"] for c in own) / sum(c["count"] * c["steps"] for c in own)
-            most = max(c["count"] for c in own) * most_steps(method) * step
+            most = max(c["count"] for c in own) * most_steps(method, stage) * step
             print(
                 f"{head} {longest['count']} | {longest['steps']:.0f} | {longest['seconds']:.1f} | {most:.1f} |",
                 flush=True,

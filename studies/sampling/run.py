@@ -5,7 +5,8 @@
 
 Resumable: cells that are in the file are skipped. Data are exact levels plus noise in units of their spread; R-hat and
 ESS (the smaller of bulk and tail) are over the levels at the training and at the outside controls; seconds are of
-warm-up and sampling, without compilation and the search for starting points, which are given beside.
+warm-up and sampling, without compilation and the search for starting points, which are given beside (those of the
+textbook model include its compilation).
 
 The problem ``pencil`` is a random matrix pair of the model's own dimension, so that only the noise changes.
 """

@@ -55,12 +55,6 @@ def run(c, y, dim, at, seed, limit, judge, chains=4, warmup=1000, chunk=250, lea
     evaluate = jax.jit(
         jax.vmap(jax.vmap(lambda d: levels_at(d, jnp.asarray((at - cm) / cs), dim, y.shape[1])))
     )
-    # Compile outside the clock.
-    warm = MCMC(
-        NUTS(model, dense_mass=True, max_tree_depth=1), num_warmup=1, num_samples=1, num_chains=chains,
-        chain_method="vectorized", progress_bar=False,
-    )  # fmt: skip
-    warm.run(jax.random.key(seed), *args, y=data)
     outputs, seconds, key = [], 0.0, jax.random.key(seed)
     while True:
         began = time.perf_counter()
