@@ -252,6 +252,38 @@ def test_goes_on_once_more_where_that_is_cheap_and_should_suffice(posterior, can
     assert "9 times" not in choice([(1.0, 10.0), (1.0, 10.0), (1.0, 10.0)])
 
 
+def test_a_longer_run_that_is_killed_goes_on_from_its_own_checkpoint(posterior, monkeypatch, tmp_path):
+    def run(**options):
+        found = [(1.0, 10.0), (1.0, 200.0)]
+        monkeypatch.setattr(auto, "_convergence", lambda *_: found.pop(0))
+        return METHOD.run(posterior, KEY, **options)
+
+    whole = run()
+    assert "went on 3 times as long" in whole.info["choice"]
+
+    def interrupt(stage, done, total):
+        if stage == "sampling, manifold longer" and done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=interrupt, checkpoint=tmp_path)
+    before = {p.name: int(np.load(p)["at"]) for p in (tmp_path / "manifold_longer").glob("chain_?.npz")}
+    assert sum(before.values()) > 0
+    saved, save = [], ChainFile.save
+
+    def noted(file, state, at, *rest):
+        saved.append((file.path.parent.name, file.path.name, at))
+        save(file, state, at, *rest)
+
+    monkeypatch.setattr(ChainFile, "save", noted)
+    resumed = run(checkpoint=tmp_path)
+    assert saved
+    assert all(folder == "manifold_longer" and at > before[chain] for folder, chain, at in saved)
+    assert resumed.info["choice"] == whole.info["choice"]
+    for name, values in whole.sites.items():
+        np.testing.assert_array_equal(resumed.sites[name], values)
+
+
 def test_what_a_third_run_may_cost_follows_from_data_and_steps(posterior, chosen):
     steps = lambda n: dataclasses.replace(
         chosen.draws, stats=chosen.draws.stats | {"n_steps": np.full((2, 100), n)}

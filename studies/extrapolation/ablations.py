@@ -6,6 +6,7 @@ Each table sets methods side by side on the tasks that all of them have.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -188,13 +189,61 @@ def predictors(found: dict, method: str) -> list[str]:
     return [*text, ""]
 
 
-def misspecified(found: dict, method: str = "auto") -> list[str]:
+def lengths(found: dict) -> list[str]:
+    """Short chains of the study beside the default's sampler and lengths: the same bands, and which status?"""
+    text, words = [], {"pmm": "as in the study", "full": "default sampler and lengths"}
+    both = {k: r for k, r in found.items() if r["status"] == "done" and r["method"] in words}
+    pairs = [(both[t, "pmm"], r) for (t, m), r in both.items() if m == "full" and (t, "pmm") in both]
+    pairs = [(short, full) for short, full in pairs if group_of(full) != "misspecified"]
+    if not pairs:
+        return []
+    text = [
+        f"## Lengths of chains, noise 0.01: {len(pairs)} tasks",
+        "",
+        "| chains | coverage | ECE | CRPS / first | misses | `ok`, `suspect`, `failed` | largest R-hat |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in zip(words.values(), zip(*pairs, strict=True), strict=True):
+        first = [a for a, _ in pairs]
+        count = Counter(r["about"]["status"] for r in rows)
+        cells = (
+            name,
+            interval(coverage(rows)),
+            f"{calibration_error(rows):.3f}",
+            interval(geometric(list(zip(rows, first, strict=True)))) if rows[0] is not first[0] else "1.00",
+            f"{sum(np.sum(~hits(r)) for r in rows)}",
+            ", ".join(str(count[s]) for s in ("ok", "suspect", "failed")),
+            f"{max(r['about']['rhat'] for r in rows):.3f}",
+        )
+        text.append(f"| {' | '.join(cells)} |")
+    text += [
+        "",
+        "| task | coverage, CRPS as in the study | by default | status | R-hat | ESS | sampler | CPU s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for short, full in pairs:
+        about = full["about"]
+        cells = (
+            full["task"],
+            *(f"{hits(r).mean():.2f}, {mean_crps(r):.3g}" for r in (short, full)),
+            about["status"],
+            f"{about['rhat']:.3f}",
+            f"{about['ess']:.0f}",
+            about["sampler"],
+            f"{full['cpu_seconds']:.0f}",
+        )
+        text.append(f"| {' | '.join(cells)} |")
+    return [*text, ""]
+
+
+def misspecified(found: dict, method: str) -> list[str]:
     """Nonlinear eigenvalue problems with the package's own sampler and lengths: is the status the model's?"""
     rows = [r for r in found.values() if r["method"] == method and group_of(r) == "misspecified"]
     if not rows:
         return []
+    prior = {"auto": ", before dilation", "full": ""}[method]
     text = [
-        "## Nonlinear eigenvalue problems with the default sampler and lengths",
+        f"## Nonlinear eigenvalue problems with the default sampler and lengths{prior}",
         "",
         "| task | status | R-hat | ESS | the model does not follow the data | coverage | points doubted |",
         "|---|---|---|---|---|---|---|",
@@ -306,7 +355,8 @@ def report(found: dict) -> list[str]:
     text += each("More dilation, noise 0.01, every task", found, more, at(1e-2))
     seven = {"pmm-variation-7": "ensemble", "pmm-variation-horseshoe-7": "horseshoe"}
     text += table("Couplings with n = 7", found, seven, at(1e-2))
-    return text + misspecified(found) + predictors(found, "bare") + predictors(found, "unwidened")
+    text += lengths(found) + misspecified(found, "full") + misspecified(found, "auto")
+    return text + predictors(found, "bare") + predictors(found, "unwidened")
 
 
 def main(arguments: list[str] | None = None) -> None:
