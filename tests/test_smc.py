@@ -9,6 +9,7 @@ import bayes_pmm as bp
 from bayes_pmm import problems
 from bayes_pmm.errors import BayesPMMError, InputError
 from bayes_pmm.inference import smc
+from bayes_pmm.inference.checkpoint import ChainFile
 from bayes_pmm.inference.smc import TemperedSMC
 
 
@@ -109,3 +110,40 @@ def test_bad_settings():
         TemperedSMC(ess=1.5)
     with pytest.raises(InputError, match="draws"):
         TemperedSMC(draws=3)
+
+
+def test_killed_run_goes_on_from_its_last_stage(tmp_path, monkeypatch):
+    posterior, method = spins(), TemperedSMC(chains=2, draws=60, moves=2, steps=4)
+    saved, save = [], ChainFile.save
+
+    def noted(file, state, at, records, seconds):
+        save(file, state, at, records, seconds)
+        saved.append((file.path.name, at))
+
+    monkeypatch.setattr(ChainFile, "save", noted)
+    key = jax.random.key(0)
+    whole = method.run(posterior, key, checkpoint=tmp_path / "whole")
+    stages = [("chain_0.npz", i + 1) for i in range(whole.info["stages"][0])]
+    stages += [("chain_1.npz", i + 1) for i in range(whole.info["stages"][1])]
+    assert saved == stages
+    without = method.run(posterior, key)
+    for kill in (2, whole.info["stages"][0] + 1):
+        saved.clear()
+
+        def dying(*args, kill=kill):
+            if len(saved) == kill:
+                raise KeyboardInterrupt
+            noted(*args)
+
+        folder = tmp_path / str(kill)
+        monkeypatch.setattr(ChainFile, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            method.run(posterior, key, checkpoint=folder)
+        monkeypatch.setattr(ChainFile, "save", noted)
+        resumed = method.run(posterior, key, checkpoint=folder)
+        assert saved == stages, "stages that had been saved were computed again"
+        for draws in (resumed, without):
+            assert draws.info["log_evidence"] == whole.info["log_evidence"]
+            assert draws.info["stages"] == whole.info["stages"]
+            for name, values in whole.sites.items():
+                np.testing.assert_array_equal(draws.sites[name], values)

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from bayes_pmm.errors import BayesPMMError, InputError
+from bayes_pmm.inference.checkpoint import ChainFile
 from bayes_pmm.inference.protocol import Draws, Progress, at_least, silent
 from bayes_pmm.inference.threads import one_blas_thread
 from bayes_pmm.posterior import Posterior
@@ -69,12 +71,12 @@ class TemperedSMC:
         key: jax.Array,
         *,
         progress: Progress = silent,
-        checkpoint: Path | None = None,  # noqa: ARG002
+        checkpoint: Path | None = None,
     ) -> Draws:
         """Draw from the posterior; see :class:`~bayes_pmm.inference.protocol.Method`.
 
-        ``checkpoint`` is ignored. ``info`` has ``log_evidence``, the runs' mean, and ``log_evidence_sd``, their
-        standard deviation, which does not cover a mode that all runs lost.
+        Each run is saved after every stage. ``info`` has ``log_evidence``, the runs' mean, and ``log_evidence_sd``,
+        their standard deviation, which does not cover a mode that all runs lost.
 
         Raises
         ------
@@ -97,17 +99,17 @@ class TemperedSMC:
             static_argnums=2,
         )
         prior = jax.jit(jax.vmap(lambda k: ravel_pytree(posterior.unconstrain(posterior.prior_sites(k)))[0]))
-        runs, evidences, stages = [], [], []
-        began = time.perf_counter()
+        runs, stages, seconds = [], [], 0.0
         with one_blas_thread():
             for r, k in enumerate(jax.random.split(key, self.chains)):
-                x, log_z, count = self._one(kernel, prior, k)
-                runs.append(x)
-                evidences.append(log_z)
+                file = None if checkpoint is None else ChainFile(checkpoint, r)
+                population, count, spent = self._one(kernel, prior, k, file)
+                runs.append(population)
                 stages.append(count)
+                seconds += spent
                 progress("sampling", r + 1, self.chains)
-        seconds = time.perf_counter() - began
-        flat = jnp.stack(runs)
+        flat = jnp.stack([population.state.particles for population in runs])
+        evidences = [float(population.log_z) for population in runs]
         lp = jax.jit(
             lambda x: jax.lax.map(lambda one: -_potential(posterior, unravel(one)), x, batch_size=100)
         )
@@ -126,36 +128,61 @@ class TemperedSMC:
         stats = {"lp": np.asarray(lp(flat.reshape(-1, flat.shape[-1]))).reshape(flat.shape[:2])}
         return Draws({k: np.asarray(v) for k, v in signed.items()}, stats, info)
 
-    def _one(self, kernel, prior, key):
-        """One population: members (draws, D), log evidence, number of stages."""
-        from blackjax.smc import adaptive_tempered, extend_params
+    def _one(self, kernel, prior, key, file: ChainFile | None) -> tuple["_Population", int, float]:
+        """One population at the posterior, the number of its stages, and seconds, those before a kill included."""
+        from blackjax.smc import adaptive_tempered
 
         key, k = jax.random.split(key)
-        state = adaptive_tempered.init(prior(jax.random.split(k, self.draws)))
-        step_size, log_z, reached = 0.1, 0.0, 0.0
+        zero = jnp.zeros(())
+        population = _Population(
+            key,
+            adaptive_tempered.init(prior(jax.random.split(k, self.draws))),
+            jnp.asarray(0.1),
+            zero,
+            zero,
+            zero,
+        )
+        stage, before = 0, 0.0
+        if file is not None and (found := file.load(population)):
+            population, stage, _, before = found
+        began = time.perf_counter()
+        spent = lambda: before + time.perf_counter() - began
         # A stage resamples, moves the particles at its own temperature and weighs them for the next. So one more stage
         # follows when the weights are the posterior's: without it the draws would be those of a warmer density.
-        for stage in range(1, MOST_STAGES + 1):
-            before = reached
-            key, k, k_size = jax.random.split(key, 3)
-            x = np.asarray(state.particles)
-            mass = jnp.asarray(
-                np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1]) + 1e-12 * np.eye(x.shape[1])
-            )
-            parameters = extend_params({"inverse_mass_matrix": mass, "num_integration_steps": self.steps})
-            # No step size suits members with large floors and those with small ones: each gets one by chance, which
-            # does not depend on where it is.
-            low, high = np.log(SIZES)
-            sizes = jnp.exp(jax.random.uniform(k_size, (self.draws,), minval=low, maxval=high))
-            parameters["step_size"] = step_size * sizes
-            state, info = kernel(k, state, self.moves, parameters)
-            log_z += float(info.log_likelihood_increment)
-            reached = float(state.tempering_param)
-            step_size *= float(np.exp(info.update_info.acceptance_rate.mean() - 0.65))
-            if before >= 1:
-                return state.particles, log_z, stage
-        raise BayesPMMError(
-            f"smc: temperature {reached:.2g} after {MOST_STAGES} stages; the noise is too small for it: use manifold"
+        while population.moved < 1:
+            if stage == MOST_STAGES:
+                raise BayesPMMError(
+                    f"smc: temperature {float(population.reached):.2g} after {MOST_STAGES} stages; the noise is too"
+                    " small for it: use manifold"
+                )
+            population, stage = self._stage(kernel, population), stage + 1
+            if file is not None:
+                file.save(population, stage, [], spent())
+        return population, stage, spent()
+
+    def _stage(self, kernel, at: "_Population") -> "_Population":
+        from blackjax.smc import extend_params
+
+        key, k, k_size = jax.random.split(at.key, 3)
+        x = np.asarray(at.state.particles)
+        mass = jnp.asarray(
+            np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1]) + 1e-12 * np.eye(x.shape[1])
+        )
+        parameters = extend_params({"inverse_mass_matrix": mass, "num_integration_steps": self.steps})
+        # No step size suits members with large floors and those with small ones: each gets one by chance, which does
+        # not depend on where it is.
+        low, high = np.log(SIZES)
+        sizes = jnp.exp(jax.random.uniform(k_size, (self.draws,), minval=low, maxval=high))
+        parameters["step_size"] = at.step_size * sizes
+        state, info = kernel(k, at.state, self.moves, parameters)
+        change = float(np.exp(info.update_info.acceptance_rate.mean() - 0.65))
+        return _Population(
+            key,
+            state,
+            at.step_size * change,
+            at.log_z + info.log_likelihood_increment,
+            reached=state.tempering_param,
+            moved=at.reached,
         )
 
     def _images(self, posterior: Posterior, sites: dict, key: jax.Array) -> dict:
@@ -164,6 +191,20 @@ class TemperedSMC:
             return sites
         keys = jax.random.split(key, (self.chains, self.draws))
         return jax.jit(jax.vmap(jax.vmap(prior.random_image)))(sites, keys)
+
+
+class _Population(NamedTuple):
+    """A run between stages: all that the next one depends on.
+
+    ``reached`` is the temperature that the weights are of, ``moved`` the one that the particles were moved at.
+    """
+
+    key: jax.Array
+    state: Any
+    step_size: jax.Array
+    log_z: jax.Array
+    reached: jax.Array
+    moved: jax.Array
 
 
 def _potential(posterior: Posterior, z: dict) -> jax.Array:
