@@ -236,6 +236,41 @@ def lengths(found: dict) -> list[str]:
     return [*text, ""]
 
 
+def convergence(title: str, found: dict, methods: dict[str, str]) -> list[str]:
+    """Do chains agree? Methods (label to name) on the tasks of each group that all of them have, and every task."""
+    done = {k: r for k, r in found.items() if r["status"] == "done"}
+    tasks = [t for t, m in done if m == next(iter(methods)) and all((t, k) in done for k in methods)]
+    if not tasks:
+        return []
+    text = [
+        f"## {title}",
+        "",
+        "| group | method | tasks | `failed` | median R-hat | median ESS | coverage |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for group in dict.fromkeys(group_of(done[t, next(iter(methods))]) for t in tasks):
+        for label, name in methods.items():
+            rows = [done[t, label] for t in tasks if group_of(done[t, label]) == group]
+            about = [r["about"] for r in rows]
+            cells = (
+                group,
+                name,
+                len(rows),
+                sum(a["status"] == "failed" for a in about),
+                f"{np.median([a['rhat'] for a in about]):.3f}",
+                f"{np.median([a['ess'] for a in about]):.0f}",
+                f"{coverage(rows)[0]:.2f}",
+            )
+            text.append(f"| {' | '.join(map(str, cells))} |")
+    text += ["", f"| task | {' | '.join(f'{n}: status, R-hat, coverage' for n in methods.values())} |"]
+    text.append("|---|" + "---|" * len(methods))
+    for t in tasks:
+        rows = [done[t, k] for k in methods]
+        cells = (f"{r['about']['status']}, {r['about']['rhat']:.3f}, {hits(r).mean():.2f}" for r in rows)
+        text.append(f"| {t} | {' | '.join(cells)} |")
+    return [*text, ""]
+
+
 def misspecified(found: dict, method: str) -> list[str]:
     """Nonlinear eigenvalue problems with the package's own sampler and lengths: is the status the model's?"""
     rows = [r for r in found.values() if r["method"] == method and group_of(r) == "misspecified"]
@@ -279,6 +314,8 @@ def report(found: dict) -> list[str]:
         both = {"seen-0.15": "floors from 0, unit of lines of then", "bare": "floors from rounding"}
         title = f"Floors that begin at rounding, and the unit of lines, noise {noise:g}"
         text += table(title, found, both, at(noise))
+    least = {"floors-1e-11": "1e-11 of the unit", "pmm": "1e-9 (default)"}
+    text += convergence("Where learned floors begin, noise 0, floors that had been below 1e-7", found, least)
     former = {"plain-3": "plain ensemble, n + 3", "grown-3": "growth 0.5, n + 3", "seen-0.15": "n + 5"}
     for noise in (1e-2, 1e-4, 0.0):
         text += table(
