@@ -274,6 +274,7 @@ def convergence(title: str, found: dict, methods: dict[str, str]) -> list[str]:
 def misspecified(found: dict, method: str) -> list[str]:
     """Nonlinear eigenvalue problems with the package's own sampler and lengths: is the status the model's?"""
     rows = [r for r in found.values() if r["method"] == method and group_of(r) == "misspecified"]
+    rows.sort(key=lambda r: r["task"])
     if not rows:
         return []
     prior = {"auto": ", before dilation", "full": ""}[method]
