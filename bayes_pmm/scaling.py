@@ -19,9 +19,8 @@ from bayes_pmm.outputs import Output
 __all__ = ["Scaling", "fit_scaling"]
 
 LEAST_FLOOR = 1e-9
-"""Least learned floor, in the model's unit. Eigenvalues are exact to a few 1e-14 of it where the matrices are of its
-size, but those that reproduce exact data may be a thousand times larger, and a chain on a floor that is not well
-above rounding stands still."""
+"""Least learned floor, in the model's unit: a tenth of the least noise that the samplers are meant for. On floors of
+1e-11, where eigenvalues of matrices of that size are still exact to 1e-3 of it, chains stood still."""
 
 ROUNDING = 1e-14
 """What double precision leaves of an offset of the data, relative to it."""

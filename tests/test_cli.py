@@ -527,6 +527,7 @@ def test_killed_run_resumes_to_the_same_bytes(levels, tmp_path, capsys, monkeypa
     code, _, err = run(capsys, *command[3:], "--out", killed, "--resume")
     assert code == 0, err
     assert before
+    assert saved
     assert all(at > before.get(name, 0) for name, at in saved), "the resumed run drew again what was saved"
     assert (killed / "bands.csv").read_bytes() == (whole / "bands.csv").read_bytes()
 

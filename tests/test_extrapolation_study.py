@@ -18,6 +18,7 @@ from studies.extrapolation import (
     gaussian_processes,
     lines,
     matrix_models,
+    misfit,
     networks,
     nonlinear,
     ours,
@@ -374,6 +375,8 @@ def test_the_pages_of_tables_are_what_the_committed_lines_print(capsys):
         "Units:",
         "Treatments:",
         "Predictors",
+        "Where learned floors begin",
+        "Lengths of chains",
     ):
         assert f"## {title}" in printed
 
@@ -398,6 +401,31 @@ def test_tasks_with_a_gap():
     np.testing.assert_array_equal(task.truth, whole.problem.exact(task.controls))
     np.testing.assert_allclose(task.distance[0], 0.5 / 9)
     assert not set(gap.tasks()) & set(run.all_tasks())
+
+
+def test_what_the_page_copies_from_the_tables_is_as_they_have_it():
+    pages = Path(__file__).parent.parent / "docs" / "studies"
+    read = lambda name: (pages / f"extrapolation{name}.md").read_text("utf-8")
+    page = read("").splitlines()
+    for name, title, rows in (
+        ("_tables", "## Figures", 12),
+        ("_tables", "### Doubtful points", 26),
+        ("_ablations", "## Lengths of chains", 4),
+        ("_ablations", "## Nonlinear eigenvalue problems with the default sampler and lengths\n", 11),
+    ):
+        below = read(name).split(f"\n{title}", 1)[1].split("\n|", 1)[1]
+        copied = ("|" + below).split("\n\n", 1)[0].splitlines()
+        assert len(copied) >= rows, title
+        assert not [line for line in copied if line not in page], title
+
+
+def test_the_table_of_misfits_stands_on_the_page(capsys):
+    folder = Path(__file__).parent.parent
+    misfit.main(folder / "studies" / "extrapolation" / "results.jsonl")
+    printed = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert len(printed) > 15
+    page = (folder / "docs" / "studies" / "extrapolation.md").read_text("utf-8").splitlines()
+    assert not [line for line in printed if line not in page]
 
 
 def test_the_table_of_rivals_stands_on_the_page(capsys):

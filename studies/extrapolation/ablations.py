@@ -191,7 +191,7 @@ def predictors(found: dict, method: str) -> list[str]:
 
 def lengths(found: dict) -> list[str]:
     """Short chains of the study beside the default's sampler and lengths: the same bands, and which status?"""
-    text, words = [], {"pmm": "as in the study", "full": "default sampler and lengths"}
+    words = {"pmm": "as in the study", "full": "default sampler and lengths"}
     both = {k: r for k, r in found.items() if r["status"] == "done" and r["method"] in words}
     pairs = [(both[t, "pmm"], r) for (t, m), r in both.items() if m == "full" and (t, "pmm") in both]
     pairs = [(short, full) for short, full in pairs if group_of(full) != "misspecified"]
